@@ -1,0 +1,1 @@
+"""Deep Interest Network (DIN), and its Dice variant."""

@@ -1,0 +1,1 @@
+"""What every model shares: data preparation, batching, layers, training, measuring."""

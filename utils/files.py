@@ -1,0 +1,71 @@
+"""Files that are whole or not there, and errors that are one line.
+
+Every output of the project is written beside its final place and renamed into it, so that a run that is
+interrupted, or that meets bad input, leaves what was there before untouched.
+"""
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message says what is wrong and what to do, in one line."""
+
+
+def run_main(main):
+    """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit("error: %s" % error)  # sys.exit prints a string to standard error and exits with 1
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb", **open_options):
+    """Opens a file beside `path` for writing and renames it to `path` once the block has ended well.
+
+    Where the block raises, the file beside is removed and `path` stays as it was.
+    """
+    path = os.path.abspath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=".%s." % os.path.basename(path), dir=os.path.dirname(path))
+    try:
+        with open(handle, mode, **open_options) as output:
+            yield output
+            output.flush()
+            os.fsync(output.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(beside)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def set_aside(paths, folder):
+    """Moves those of `paths` that exist into `folder_<date>`, a new folder; returns its path, or None if there were none."""
+    paths = [path for path in paths if os.path.lexists(path)]
+    if not paths:
+        return None
+    aside = unused = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    count = 1
+    while os.path.exists(unused):
+        count += 1
+        unused = "%s_%d" % (aside, count)
+    os.makedirs(unused)
+    for path in paths:
+        shutil.move(path, unused)
+    return unused

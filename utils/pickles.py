@@ -1,0 +1,68 @@
+"""Pickles that hold data and nothing else.
+
+A pickle may name any function and have it called while it is read, and these files are passed around.
+`load_parts` admits only what the project's files and the original's hold: NumPy arrays, pandas frames, tuples,
+lists, dictionaries, strings and numbers. Anything else is refused before it runs.
+"""
+import pickle
+
+import numpy as np
+
+from utils.files import UserError, replacing
+
+# Modules moved between NumPy 1 and 2, and between pandas versions; a file written under one is read under another.
+_MOVED = {"numpy._core": "numpy.core"} if np.__version__ < "2" else {"numpy.core": "numpy._core"}
+
+# (module, name) of all that a file may name; modules as they are after _MOVED.
+_CORE = "numpy.core" if np.__version__ < "2" else "numpy._core"
+_ADMITTED = {
+    ("numpy", "dtype"), ("numpy", "ndarray"),
+    (_CORE + ".multiarray", "_reconstruct"), (_CORE + ".multiarray", "scalar"), (_CORE + ".numeric", "_frombuffer"),
+    ("_codecs", "encode"),
+    ("builtins", "slice"), ("builtins", "bytearray"),
+    ("pandas", "DataFrame"), ("pandas", "Index"), ("pandas", "RangeIndex"),
+    ("pandas.core.frame", "DataFrame"), ("pandas.core.internals.managers", "BlockManager"),
+    ("pandas.core.indexes.base", "Index"), ("pandas.core.indexes.base", "_new_Index"),
+    ("pandas.core.indexes.range", "RangeIndex"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas.core.arrays.categorical", "Categorical"), ("pandas.core.dtypes.dtypes", "CategoricalDtype"),
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+}
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """An unpickler that resolves only the names in `_ADMITTED`."""
+
+    def find_class(self, module, name):
+        for old, new in _MOVED.items():
+            if module == old or module.startswith(old + "."):
+                module = new + module[len(old):]
+        if (module, name) not in _ADMITTED:
+            raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
+        return super().find_class(module, name)
+
+
+def load_parts(path, remedy):
+    """Returns the list of objects that were dumped one after another into the file `path`.
+
+    `remedy` says in the imperative how the file is made; it ends the message of the `UserError` raised where the
+    file is missing, damaged, or holds anything but data.
+    """
+    parts = []
+    try:
+        with open(path, "rb") as file:
+            while file.peek(1):
+                parts.append(_DataUnpickler(file).load())
+    except FileNotFoundError:
+        raise UserError("%s not found; %s" % (path, remedy)) from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError("%s can't be read (%s); %s" % (path, reason, remedy)) from None
+    return parts
+
+
+def dump_parts(path, parts):
+    """Dumps the objects `parts` one after another into the file `path`, which is replaced when all are written."""
+    with replacing(path) as file:
+        for part in parts:
+            pickle.dump(part, file, protocol=4)  # the newest that Python 3.7 reads
