@@ -1,0 +1,85 @@
+"""Deep Interest Network: the user is seen from the candidate's side.
+
+Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arXiv 1706.06978, section 4.3.
+
+    history k_1 .. k_T     candidate q          each = [item embedding 64, category embedding 64]
+         |    |              |    |
+         |    +-- attention -+    |             a_t = MLP_80_40_1([q, k_t, q - k_t, q * k_t]) / sqrt(128)
+         |           |            |             w = softmax(a) over the history
+         +-- weighted sum         |             u = sum_t w_t k_t
+                  |               |
+         affine norm, dense 128   |
+                  |               |
+                  +- [u, q, u*q] -+
+                         |
+              affine norm, MLP 80-40-1          logit = MLP([u, q, u * q]) + item bias
+                         |
+                       logit
+
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
+"""
+from utils.base_model import BaseModel
+from utils.layers import affine_norm, dense, matmul, matrix, segment_softmax, segment_sum, spread, vector, width_of
+from utils.tf1 import tf
+
+
+class Model(BaseModel):
+    """DIN with sigmoid activations."""
+
+    @staticmethod
+    def activation(x, name):
+        """The activation of the MLP's hidden layers; `name` tells them apart where an activation has variables."""
+        return tf.sigmoid(x)
+
+    def logit(self, history, candidate):
+        """The score of each candidate, before the sigmoid.
+
+        Args:
+          history: `History` of B users.
+          candidate: [B, C] item ids.
+
+        Returns:
+          [B, C] logits.
+        """
+        with tf.name_scope("embedding"):
+            k = self.embed(history.items)                                       # [N, H]
+            q = self.embed(candidate)                                           # [B, C, H]
+        with tf.name_scope("attention"):
+            u = attention(q, k, history.segments)                               # [B, C, H]
+            u = dense(affine_norm(u, "batch_normalization"), width_of(u), "hist_fcn")
+        with tf.name_scope("mlp"):
+            x = affine_norm(tf.concat([u, q, u * q], axis=-1), "b1")            # [B, C, 3 H]
+            x = self.activation(dense(x, 80, "f1"), "dice_1")                   # [B, C, 80]
+            x = self.activation(dense(x, 40, "f2"), "dice_2")                   # [B, C, 40]
+            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)
+
+
+def attention(q, k, segments):
+    """Sums each history, weighted by how much its items matter to the candidate (the paper's equation 3).
+
+    The first layer reads [q, k, q - k, q * k]. Its kernel has four blocks of H rows, and
+
+        [q, k, q - k, q * k] W = q (W_q + W_d) + k (W_k - W_d) + (q * k) W_p
+
+    so the q part is computed once per recommendation instead of once per history item, and nothing of width 4 H is
+    ever built.
+
+    Args:
+      q: [B, C, H] candidates.
+      k: [N, H] history items.
+      segments: [N] whose history each item is in, ascending.
+
+    Returns:
+      [B, C, H].
+    """
+    width = width_of(k)
+    with tf.variable_scope("f1_att"):
+        w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]), 4)     # [H, 80] each
+        q_part = matmul(q, w_q + w_d) + vector("bias", 80)                      # [B, C, 80]
+        k_part = matmul(k, w_k - w_d)                                           # [N, 80]
+        k = k[:, tf.newaxis, :]                                                 # [N, 1, H]
+        x = matmul(spread(q, segments) * k, w_p) + k_part[:, tf.newaxis, :] + spread(q_part, segments)
+    x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
+    scores = tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5          # [N, C]
+    weights = segment_softmax(scores, segments, tf.shape(q)[0])                 # [N, C]
+    return segment_sum(weights[:, :, tf.newaxis] * k, segments, tf.shape(q)[0])

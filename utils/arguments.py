@@ -1,0 +1,75 @@
+"""Command-line arguments that train.py and infer.py share."""
+import argparse
+import math
+import os
+
+from utils.files import UserError
+from utils.results import RESULTS
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line and exit status 1, as all of the project's are."""
+
+    def error(self, message):
+        raise UserError("%s; see --help" % message)
+
+
+def at_least(low):
+    """An argument type: a whole number of `low` or more."""
+    def parse(text):
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError("%d is less than %d" % (value, low))
+        return value
+    parse.__name__ = "whole number"  # argparse names the type where int() fails
+    return parse
+
+
+def positive_float(text):
+    """An argument type: a finite number above 0."""
+    value = float(text)
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError("%s is not a number above 0" % text)
+    return value
+
+
+def seed_number(text):
+    """An argument type: a seed that NumPy takes."""
+    value = int(text)
+    if not 0 <= value < 2 ** 31:
+        raise argparse.ArgumentTypeError("%d is not in 0 .. 2147483647" % value)
+    return value
+
+
+def common_parser(folder, description):
+    """A parser with the arguments that training and inference of the model in `folder` share."""
+    parser = Parser(description=description)
+    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
+    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
+    parser.add_argument("--save_path", default=None,
+                        help="folder of checkpoints and TensorBoard logs (default: save_path in the model's folder)")
+    parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
+    parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
+    return parser
+
+
+def train_parser(folder, description, optimizer, learning_rates):
+    """A parser with all of train.py's arguments.
+
+    Args:
+      optimizer: the model's own.
+      learning_rates: the initial learning rate with each optimizer, a dictionary.
+    """
+    parser = common_parser(folder, description)
+    parser.set_defaults(learning_rates=learning_rates)
+    parser.add_argument("--epochs", type=at_least(1), default=2, help="passes over the data (default: %(default)s)")
+    parser.add_argument("--optimizer", choices=sorted(learning_rates), default=optimizer, help="default: %(default)s")
+    parser.add_argument("--lr", type=positive_float, help="initial learning rate (default: %s)" % ", ".join(
+        "%g for %s" % (rate, name) for name, rate in sorted(learning_rates.items())))
+    parser.add_argument("--eval_every", type=at_least(1), default=1000,
+                        help="steps between evaluations (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=1234,
+                        help="of initial values and of the order of examples (default: %(default)s)")
+    parser.add_argument("--max_steps", type=at_least(0), default=0, help="stop after so many steps; 0: no limit (default)")
+    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in save_path")
+    return parser

@@ -1,0 +1,115 @@
+"""What every model has: placeholders, embeddings, loss, gradients and update, training and scoring, one Saver.
+
+A model is a subclass with one method, `logit(history, candidate)`.
+
+    placeholder   shape    meaning (utils/batches.py makes them; one set for each device)
+    history       [N]      item ids of the batch's histories, one history after another
+    segments      [N]      whose history each of them is in, 0 .. B - 1, ascending
+    lengths       [B]      length of each history
+    candidates    [B, C]   item ids to score
+    labels        [B, C]   1 bought, 0 not
+    learning_rate []       of this step
+"""
+import collections
+
+import numpy as np
+
+from utils.batches import Batch, split_batch
+from utils.layers import matrix, vector
+from utils.optimizers import OPTIMIZERS
+from utils.towers import device_names, sum_gradients
+from utils.tf1 import tf
+
+EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
+CLIP_NORM = 5.0       # of the gradients' global norm
+
+History = collections.namedtuple("History", "items segments lengths")
+History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py."""
+
+
+class BaseModel:
+    """The graph around a model's `logit`, in the default graph.
+
+    Args:
+      item_count, cate_count: number of items and of categories.
+      cate_list: [item_count] category of each item.
+      num_accelerators: devices to split each batch over.
+      optimizer: "sgd" or "adam"; None for a graph that only scores.
+
+    Attributes:
+      loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
+      variables: the trainable variables; `gradients` are the loss's, before clipping.
+      global_step: [] number of updates done.
+    """
+
+    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None):
+        self._item_count, self._cate_count = item_count, cate_count
+        self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
+        self.global_step = tf.train.get_or_create_global_step()
+        self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+        self._inputs, self._logits = [], []
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            for index, device in enumerate(device_names(num_accelerators)):
+                with tf.device(device), tf.name_scope("tower_%d" % index):
+                    inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
+                                   tf.placeholder(tf.int32, [None], "segments"),
+                                   tf.placeholder(tf.int32, [None], "lengths"),
+                                   tf.placeholder(tf.int32, [None, None], "candidates"),
+                                   tf.placeholder(tf.float32, [None, None], "labels"))
+                    self._inputs.append(inputs)
+                    self._logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
+                                                   inputs.candidates))
+        self.variables = tf.trainable_variables()
+        if optimizer:
+            self._build_update(optimizer)
+        self.saver = tf.train.Saver(max_to_keep=None)
+
+    def logit(self, history, candidate):
+        """[B, C] logits of `candidate` [B, C], given the `History` of B users: the model itself."""
+        raise NotImplementedError
+
+    def embed(self, items):
+        """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
+        item_emb_w = matrix("item_emb_w", [self._item_count, EMBEDDING_WIDTH])
+        cate_emb_w = matrix("cate_emb_w", [self._cate_count, EMBEDDING_WIDTH])
+        return tf.concat([tf.gather(item_emb_w, items),
+                          tf.gather(cate_emb_w, tf.gather(self._cate_list, items))], axis=-1)
+
+    def item_bias(self, items):
+        """The learned bias of each item: ids [...] -> [...]."""
+        return tf.gather(vector("item_b", self._item_count), items)
+
+    def _build_update(self, optimizer):
+        with tf.name_scope("loss"):
+            count = tf.cast(tf.add_n([tf.size(inputs.labels) for inputs in self._inputs]), tf.float32)
+            losses = [tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs.labels, logits=logits)) / count
+                      for inputs, logits in zip(self._inputs, self._logits)]
+            self.loss = tf.add_n(losses)
+        with tf.name_scope("gradients"):
+            towers = [tf.gradients(loss, self.variables, colocate_gradients_with_ops=True) for loss in losses]
+            self.gradients = [sum_gradients(gradients) for gradients in zip(*towers)]
+        with tf.name_scope("update"):
+            clipped, _ = tf.clip_by_global_norm(self.gradients, CLIP_NORM)
+            self._update = OPTIMIZERS[optimizer](self.learning_rate).apply_gradients(
+                zip(clipped, self.variables), self.global_step)
+
+    def start(self, session):
+        """Binds the model to `session`; called once, before `train` and `score`."""
+        self.session = session
+        # A callable spares each step the parsing of fetches and feeds in Session.run.
+        self._score = session.make_callable(
+            self._logits, [placeholder for inputs in self._inputs for placeholder in inputs[:4]])
+        if hasattr(self, "_update"):
+            self._train = session.make_callable(
+                [self.loss, self._update],
+                [self.learning_rate] + [placeholder for inputs in self._inputs for placeholder in inputs])
+
+    def train(self, batch, learning_rate):
+        """Updates the variables once on the whole of `batch`; returns its loss before the update."""
+        parts = split_batch(batch, len(self._inputs))
+        return float(self._train(np.float32(learning_rate), *[array for part in parts for array in part])[0])
+
+    def score(self, batch):
+        """Returns the logits [B, C] of `batch`."""
+        parts = split_batch(batch, len(self._inputs))
+        return np.concatenate(self._score(*[array for part in parts for array in part[:4]]))

@@ -1,0 +1,60 @@
+"""Inference: the best checkpoint, a warm-up, timed scoring of the whole test set, the row in results_infer.csv."""
+import itertools
+
+import numpy as np
+from tqdm import tqdm
+
+from utils import metrics
+from utils.batches import test_batches
+from utils.checkpoints import BEST, Checkpoints
+from utils.dataset import fingerprint, read_dataset
+from utils.results import INFER_COLUMNS, add_row, print_throughput, throughput
+from utils.tf1 import tf
+from utils.timing import Stopwatch, system_seconds
+from utils.towers import describe_device, session_config
+from utils.train_loop import build, check_identity, log
+
+WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
+
+
+def infer(model_class, name, arguments):
+    """Scores every test user's positive and negative with the best checkpoint, as infer.py's `arguments` say.
+
+    Raises:
+      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together.
+    """
+    dataset = read_dataset(arguments.dataset)
+    batch_size = arguments.batch_size * arguments.num_accelerators
+    with tf.Graph().as_default(), tf.Session(config=session_config(arguments.num_accelerators)) as session:
+        model = build(model_class, dataset, arguments.num_accelerators)
+        checkpoints = Checkpoints(arguments.save_path, model.saver)
+        state = checkpoints.state()
+        if state:  # a checkpoint from elsewhere, such as the authors', has none
+            check_identity(state["run"], {"model": name, "fingerprint": fingerprint(dataset)}, arguments.save_path)
+        checkpoints.restore(session, BEST)
+        model.start(session)
+
+        for batch in itertools.islice(test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
+            model.score(batch)
+        accelerator, latencies, scores = Stopwatch(), [], []
+        with tqdm(total=len(dataset.test.users), desc="inference", unit=" users", disable=None) as bar:
+            for batch in test_batches(dataset.test, batch_size):
+                with accelerator:
+                    scores.append(model.score(batch))
+                latencies.append(1000 * accelerator.last)
+                bar.update(len(batch.lengths))
+        checkpoint_step = int(session.run(model.global_step))
+
+    scores = np.concatenate(scores)
+    gauc, auc = metrics.gauc(scores[:, 0], scores[:, 1]), metrics.auc(scores[:, 0], scores[:, 1])
+    p50, p99 = np.percentile(latencies, [50, 99])
+    log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
+    log("Latency per batch in milliseconds: p50 %.3f, p99 %.3f" % (p50, p99))
+    system = system_seconds()
+    print_throughput(log, scores.size, system, accelerator.seconds)
+    row = {"model": name, "dataset": dataset.name, "batch_size": arguments.batch_size,
+           "num_accelerators": arguments.num_accelerators, "latency_ms_p50": "%.3f" % p50, "latency_ms_p99": "%.3f" % p99,
+           "gauc": "%.6f" % gauc, "auc": "%.6f" % auc, "checkpoint_step": checkpoint_step,
+           "device": describe_device(arguments.num_accelerators), "tensorflow": tf.__version__}
+    row.update(throughput(scores.size, system, accelerator.seconds))
+    add_row(arguments.results, "results_infer.csv", INFER_COLUMNS, row)

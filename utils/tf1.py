@@ -1,0 +1,41 @@
+"""TensorFlow as the project uses it: graphs, placeholders and sessions, on 1.15 and on 2.x alike.
+
+Import `tf` from here and nowhere else, so that v2 behaviour is off before the first graph is built.
+"""
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors of the runtime, not its greetings: people tail the log
+
+
+@contextlib.contextmanager
+def _standard_error_held_back():
+    """Drops what the block writes to file descriptor 2, unless it raises.
+
+    TensorFlow 2.x greets there while it is imported, before any setting of its log level counts.
+    """
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _standard_error_held_back(), warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # TensorFlow 1.15 meets a newer NumPy
+    import tensorflow.compat.v1 as tf
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_v2_behavior()
+tf.enable_resource_variables()  # a read sees the value of its step, however the step's operations are ordered
