@@ -71,3 +71,8 @@ def sum_gradients(gradients):
     rows, index = tf.unique(tf.concat([gradient.indices for gradient in gradients], axis=0))
     values = tf.math.unsorted_segment_sum(values, index, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradients[0].dense_shape)
+
+
+if __name__ == "__main__":  # what setup.sh ends with
+    print("TensorFlow %s on Python %s" % (tf.__version__, platform.python_version()))
+    print("Devices: %s" % (", ".join(gpu_names()) or "no GPU; %s" % describe_device(1)))
