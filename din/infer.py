@@ -6,17 +6,15 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(FOLDER))
 
 from utils import timing  # noqa: F401  imported first: its clock counts this script's start-up
-from din.train import add_dice, choose_model
+from din.train import parse
 from utils.arguments import common_parser
 from utils.files import run_main
 
 
 def main():
-    parser = common_parser(FOLDER, __doc__)
-    add_dice(parser)
-    arguments = parser.parse_args()
+    model = parse(common_parser(FOLDER, __doc__))
     from utils.infer_loop import infer  # after the flags are known to be right: TensorFlow takes seconds to load
-    infer(*choose_model(arguments), arguments)
+    infer(*model)
 
 
 if __name__ == "__main__":

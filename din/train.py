@@ -14,28 +14,23 @@ OPTIMIZER = "sgd"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
 
 
-def add_dice(parser):
-    """Adds the flag that chooses the variant."""
+def parse(parser):
+    """Parses the command line, with the flag that chooses the variant; returns (model class, its name, arguments)."""
     parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
-
-
-def choose_model(arguments):
-    """Returns the model class and its name in the CSVs, and sets the default save_path."""
-    variant = "dice" if arguments.dice else ""
-    arguments.save_path = arguments.save_path or os.path.join(FOLDER, "save_path", variant)
-    if arguments.dice:
-        from din.model_dice import Model
-        return Model, "din_dice"
-    from din.model import Model
-    return Model, "din"
+    arguments = parser.parse_args()
+    if not arguments.dice:
+        from din.model import Model
+        return Model, "din", arguments
+    if arguments.save_path == parser.get_default("save_path"):
+        arguments.save_path = os.path.join(arguments.save_path, "dice")
+    from din.model_dice import Model
+    return Model, "din_dice", arguments
 
 
 def main():
-    parser = train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES)
-    add_dice(parser)
-    arguments = parser.parse_args()
+    model = parse(train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))
     from utils.train_loop import train  # after the flags are known to be right: TensorFlow takes seconds to load
-    train(*choose_model(arguments), arguments)
+    train(*model)
 
 
 if __name__ == "__main__":

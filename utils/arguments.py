@@ -46,8 +46,8 @@ def common_parser(folder, description):
     parser = Parser(description=description)
     parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
     parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
-    parser.add_argument("--save_path", default=None,
-                        help="folder of checkpoints and TensorBoard logs (default: save_path in the model's folder)")
+    parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
+                        help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
     parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     return parser

@@ -37,6 +37,7 @@ class BaseModel:
       optimizer: "sgd" or "adam"; None for a graph that only scores.
 
     Attributes:
+      inputs: for each device, the placeholders, a `Batch`; `logits` [B, C] are each device's.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
       variables: the trainable variables; `gradients` are the loss's, before clipping.
       global_step: [] number of updates done.
@@ -47,7 +48,7 @@ class BaseModel:
         self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
-        self._inputs, self._logits = [], []
+        self.inputs, self.logits = [], []
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             for index, device in enumerate(device_names(num_accelerators)):
                 with tf.device(device), tf.name_scope("tower_%d" % index):
@@ -56,8 +57,8 @@ class BaseModel:
                                    tf.placeholder(tf.int32, [None], "lengths"),
                                    tf.placeholder(tf.int32, [None, None], "candidates"),
                                    tf.placeholder(tf.float32, [None, None], "labels"))
-                    self._inputs.append(inputs)
-                    self._logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
+                    self.inputs.append(inputs)
+                    self.logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
                                                    inputs.candidates))
         self.variables = tf.trainable_variables()
         if optimizer:
@@ -81,9 +82,9 @@ class BaseModel:
 
     def _build_update(self, optimizer):
         with tf.name_scope("loss"):
-            count = tf.cast(tf.add_n([tf.size(inputs.labels) for inputs in self._inputs]), tf.float32)
+            count = tf.cast(tf.add_n([tf.size(inputs.labels) for inputs in self.inputs]), tf.float32)
             losses = [tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs.labels, logits=logits)) / count
-                      for inputs, logits in zip(self._inputs, self._logits)]
+                      for inputs, logits in zip(self.inputs, self.logits)]
             self.loss = tf.add_n(losses)
         with tf.name_scope("gradients"):
             towers = [tf.gradients(loss, self.variables, colocate_gradients_with_ops=True) for loss in losses]
@@ -98,18 +99,18 @@ class BaseModel:
         self.session = session
         # A callable spares each step the parsing of fetches and feeds in Session.run.
         self._score = session.make_callable(
-            self._logits, [placeholder for inputs in self._inputs for placeholder in inputs[:4]])
+            self.logits, [placeholder for inputs in self.inputs for placeholder in inputs[:4]])
         if hasattr(self, "_update"):
             self._train = session.make_callable(
                 [self.loss, self._update],
-                [self.learning_rate] + [placeholder for inputs in self._inputs for placeholder in inputs])
+                [self.learning_rate] + [placeholder for inputs in self.inputs for placeholder in inputs])
 
     def train(self, batch, learning_rate):
         """Updates the variables once on the whole of `batch`; returns its loss before the update."""
-        parts = split_batch(batch, len(self._inputs))
+        parts = split_batch(batch, len(self.inputs))
         return float(self._train(np.float32(learning_rate), *[array for part in parts for array in part])[0])
 
     def score(self, batch):
         """Returns the logits [B, C] of `batch`."""
-        parts = split_batch(batch, len(self._inputs))
+        parts = split_batch(batch, len(self.inputs))
         return np.concatenate(self._score(*[array for part in parts for array in part[:4]]))

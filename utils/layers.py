@@ -90,3 +90,10 @@ def segment_softmax(scores, segments, count):
 def mean_pooling(rows, segments, lengths):
     """Mean of each history: [N, D] -> [B, D]."""
     return segment_sum(rows, segments, tf.size(lengths)) / tf.cast(lengths, rows.dtype)[:, tf.newaxis]
+
+
+def beside_each(u, candidates):
+    """Repeats each user's row for each of his candidates: u [B, D], candidates [B, C, D] -> [B, C, D]."""
+    y = tf.broadcast_to(u[:, tf.newaxis, :], tf.concat([tf.shape(candidates)[:-1], [width_of(u)]], axis=0))
+    y.set_shape(candidates.shape[:-1].concatenate(u.shape[-1:]))
+    return y

@@ -1,0 +1,1 @@
+"""DeepFM, as the authors of DIN compare with it."""

@@ -1,0 +1,53 @@
+"""DeepFM: a factorization machine and an MLP on the same embeddings.
+
+Guo et al. 2017, "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", arXiv 1703.04247,
+section 2.1; in the form that the authors of DIN compare with (the first elements of the vectors as first-order terms).
+
+    history k_1 .. k_T     candidate i          each = [item embedding 64, category embedding 64]
+         |                      |
+        mean                    |
+         |                      |
+    affine norm, dense 128 = u  |
+         |                      |
+         +------- u, i ---------+               logit = MLP([u, i]) + FM(u, i) + item bias
+         |                      |               FM(u, i) = dense_1([<u, i>, u_0 + i_0])
+    affine norm,            FM: <u, i>,
+    MLP 80-40-1             u_0 + i_0
+         |                      |
+         +------- logit --------+
+
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
+"""
+from utils.base_model import BaseModel
+from utils.layers import affine_norm, beside_each, dense, mean_pooling, width_of
+from utils.tf1 import tf
+
+
+class Model(BaseModel):
+    """DeepFM with sigmoid activations."""
+
+    def logit(self, history, candidate):
+        """The score of each candidate, before the sigmoid.
+
+        Args:
+          history: `History` of B users.
+          candidate: [B, C] item ids.
+
+        Returns:
+          [B, C] logits.
+        """
+        with tf.name_scope("embedding"):
+            k = self.embed(history.items)                                       # [N, H]
+            i = self.embed(candidate)                                           # [B, C, H]
+        with tf.name_scope("pooling"):
+            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
+            u = dense(affine_norm(u, "batch_normalization"), width_of(u), "dense")
+            u = beside_each(u, i)                                               # [B, C, H]
+        with tf.name_scope("fm"):
+            x = tf.stack([tf.reduce_sum(u * i, axis=-1), u[..., 0] + i[..., 0]], axis=-1)  # [B, C, 2]
+            fm = tf.squeeze(dense(x, 1, "f_fm"), axis=-1)                       # [B, C]
+        with tf.name_scope("mlp"):
+            x = affine_norm(tf.concat([u, i], axis=-1), "b1")                   # [B, C, 2 H]
+            x = dense(x, 80, "f1", tf.sigmoid)                                  # [B, C, 80]
+            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
+            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + fm + self.item_bias(candidate)

@@ -1,0 +1,25 @@
+"""Trains DeepFM; writes checkpoints, TensorBoard logs and a row in results_train.csv."""
+import os
+import sys
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(FOLDER))
+
+from utils import timing  # noqa: F401  imported first: its clock counts this script's start-up
+from utils.arguments import train_parser
+from utils.files import run_main
+
+# The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/optimizers.py).
+OPTIMIZER = "adam"
+LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
+
+
+def main():
+    arguments = train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES).parse_args()
+    from deepFM.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from utils.train_loop import train
+    train(Model, "deepFM", arguments)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Product-based Neural Network (PNN), as the authors of DIN compare with it."""

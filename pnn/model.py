@@ -1,0 +1,49 @@
+"""Product-based Neural Network: the MLP sees the product of user and candidate.
+
+Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", arXiv 1611.00144, section III; in the
+form that the authors of DIN compare with (the element-wise product in place of the product layer).
+
+    history k_1 .. k_T     candidate i          each = [item embedding 64, category embedding 64]
+         |                      |
+        mean                    |
+         |                      |
+    affine norm, dense 128 = u  |
+         |                      |
+         +---- [u, i, u*i] -----+               logit = MLP([u, i, u * i]) + item bias
+                    |
+         affine norm, MLP 80-40-1
+                    |
+                  logit
+
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
+"""
+from utils.base_model import BaseModel
+from utils.layers import affine_norm, beside_each, dense, mean_pooling, width_of
+from utils.tf1 import tf
+
+
+class Model(BaseModel):
+    """PNN with sigmoid activations."""
+
+    def logit(self, history, candidate):
+        """The score of each candidate, before the sigmoid.
+
+        Args:
+          history: `History` of B users.
+          candidate: [B, C] item ids.
+
+        Returns:
+          [B, C] logits.
+        """
+        with tf.name_scope("embedding"):
+            k = self.embed(history.items)                                       # [N, H]
+            i = self.embed(candidate)                                           # [B, C, H]
+        with tf.name_scope("pooling"):
+            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
+            u = dense(affine_norm(u, "batch_normalization"), width_of(u), "dense")
+            u = beside_each(u, i)                                               # [B, C, H]
+        with tf.name_scope("mlp"):
+            x = affine_norm(tf.concat([u, i, u * i], axis=-1), "b1")            # [B, C, 3 H]
+            x = dense(x, 80, "f1", tf.sigmoid)                                  # [B, C, 80]
+            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
+            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)

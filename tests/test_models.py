@@ -1,0 +1,160 @@
+"""The models compute what the authors' corrected graphs compute, and what a plain padded implementation computes."""
+import ast
+import os
+
+import numpy as np
+import pytest
+
+from tests import oracle
+from tests.helpers import MODELS, Graph, flat_batch, golden
+from utils.files import ROOT
+from utils.tf1 import tf
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def golden_graph(case, **options):
+    return Graph(case["name"], case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"], **options)
+
+
+@pytest.fixture(params=sorted(MODELS))
+def case(request):
+    return dict(golden(request.param), name=request.param)
+
+
+def golden_batch(case, *candidates):
+    batch = case["batch"]
+    return flat_batch(batch["hist"], np.stack([batch[name] for name in candidates], axis=1),
+                      np.stack([batch["y"]] * len(candidates), axis=1))
+
+
+def test_logits_scores_and_loss_are_the_authors(case):
+    expected = case["expected"]
+    with golden_graph(case) as graph:
+        graph.load_known_values()
+        logits = graph.model.score(golden_batch(case, "i", "j"))
+        loss = graph.session.run(graph.model.loss, graph.feeds(golden_batch(case, "i")))
+    np.testing.assert_allclose(logits[:, 0], expected["logits"], atol=1e-5)
+    np.testing.assert_allclose(sigmoid(logits[:, 0]), expected["score_pos"], atol=1e-5)
+    np.testing.assert_allclose(sigmoid(logits[:, 1]), expected["score_neg"], atol=1e-5)
+    assert np.mean(logits[:, 0] > logits[:, 1]) == expected["mf_auc"]
+    assert loss == pytest.approx(expected["loss"], abs=1e-5)
+
+
+def test_gradients_are_the_authors(case):
+    with golden_graph(case) as graph:
+        graph.load_known_values()
+        gradients = graph.gradients(golden_batch(case, "i"))
+    assert set(gradients) == set(case["expected"]["gradients"])
+    for name, expected in case["expected"]["gradients"].items():
+        # A bias before a softmax has no gradient; what both sides have there is rounding, around 1e-11.
+        assert np.linalg.norm(gradients[name]) == pytest.approx(expected["l2"], rel=1e-3, abs=1e-9), name
+        assert gradients[name].sum() == pytest.approx(expected["sum"], rel=1e-3, abs=1e-6), name
+
+
+def test_five_training_steps_are_the_authors(case):
+    expected = case["expected"]
+    with golden_graph(case, optimizer=expected["optimizer"]["name"]) as graph:
+        graph.load_known_values()
+        batch = golden_batch(case, "i")
+        losses = [graph.model.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
+        logits = graph.model.score(batch)
+    np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
+    np.testing.assert_allclose(logits[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+
+
+def test_variables_bear_the_authors_names_and_shapes(case):
+    dead = {"user_emb_w", "hist_bn/gamma", "hist_bn/beta"}  # they take no gradient in the authors' graphs
+    expected = {name: shape for name, shape in case["expected"]["variables"].items() if name not in dead}
+    with golden_graph(case) as graph:
+        assert {variable.op.name: variable.shape.as_list() for variable in graph.model.variables} == expected
+
+
+HISTORIES = {
+    "random": [np.random.RandomState(1).randint(0, 20, length).tolist() for length in (3, 7, 1, 12, 5, 9)],
+    "of length one": [[4], [0], [19]],
+    "in a batch of one": [[3, 1, 4, 1, 5]],
+    "very unequal": [[7], np.random.RandomState(2).randint(0, 20, 400).tolist(), [1, 2], [5]],
+}
+
+
+@pytest.mark.parametrize("histories", HISTORIES.values(), ids=HISTORIES.keys())
+def test_logits_and_gradients_equal_the_padded_oracle(case, histories):
+    random = np.random.RandomState(3)
+    candidates, labels = random.randint(0, 20, len(histories)), random.randint(0, 2, len(histories))
+    with golden_graph(case) as graph:
+        graph.load_known_values()
+        model = graph.model
+        batch = flat_batch(histories, candidates, labels)
+        # Outside the scale of the golden values the activations are not nearly linear, and a wrong term shows.
+        for variable in model.variables:
+            variable.load(3 * graph.session.run(variable), graph.session)
+
+        variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in model.variables}
+        logits = oracle.logits(case["name"], variables, case["cate_list"], histories, candidates)
+        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels.astype(np.float64), logits=logits))
+        gradients = dict(zip(variables, tf.gradients(loss, list(variables.values()))))
+        gradients = {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items()}
+        expected_logits, expected_loss, expected = graph.session.run([logits, loss, gradients])
+
+        np.testing.assert_allclose(model.score(batch)[:, 0], expected_logits, rtol=2e-5, atol=2e-5)
+        assert graph.session.run(model.loss, graph.feeds(batch)) == pytest.approx(expected_loss, rel=2e-5)
+        largest = max(np.abs(gradient).max() for gradient in expected.values())
+        for name, gradient in graph.gradients(batch).items():
+            np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest, err_msg=name)
+
+
+def test_several_candidates_score_as_each_would_alone(case):
+    random = np.random.RandomState(4)
+    histories = HISTORIES["random"]
+    candidates = random.randint(0, 20, (len(histories), 5))
+    with golden_graph(case) as graph:
+        graph.load_known_values()
+        together = graph.model.score(flat_batch(histories, candidates))
+        alone = [graph.model.score(flat_batch(histories, column))[:, 0] for column in candidates.T]
+    np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-6)
+
+
+def test_no_variable_is_without_a_gradient(case):
+    with golden_graph(case) as graph:
+        assert all(gradient is not None for gradient in graph.model.gradients)
+        graph.load_known_values()
+        for name, gradient in graph.gradients(golden_batch(case, "i")).items():
+            assert np.abs(gradient).max() > 0, name
+
+
+def test_a_shared_variable_starts_equal_in_every_model_and_differs_with_the_seed():
+    def initial(name, seed):
+        with Graph(name, 20, 5, [0] * 20, seed=seed) as graph:
+            return {variable.op.name: graph.session.run(variable) for variable in graph.model.variables}
+    din, pnn, other = initial("din", 7), initial("pnn", 7), initial("din", 8)
+    for name in set(din) & set(pnn):
+        np.testing.assert_array_equal(din[name], pnn[name], err_msg=name)
+    assert np.abs(din["item_emb_w"] - other["item_emb_w"]).max() > 0.01
+
+
+def test_weights_start_uniform_within_glorots_limit():
+    with Graph("din", 20, 5, [0] * 20) as graph:
+        kernel = graph.session.run([variable for variable in graph.model.variables if variable.op.name == "f1/kernel"][0])
+    limit = np.sqrt(6.0 / (384 + 80))
+    assert np.abs(kernel).max() <= limit
+    assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    assert kernel.mean() == pytest.approx(0, abs=0.01 * limit)
+
+
+def test_the_dice_variant_differs_from_din_by_its_activation_alone():
+    from din.model import Model as Din
+    from din.model_dice import Model as Dice
+    own = {name for name, value in vars(Dice).items() if not name.startswith("__")}
+    assert issubclass(Dice, Din) and own == {"activation"}
+
+
+@pytest.mark.parametrize("path", ["din/model.py", "pnn/model.py", "deepFM/model.py", "wide_deep/model.py"])
+def test_a_model_file_holds_no_session_optimizer_or_saver(path):
+    with open(os.path.join(ROOT, path)) as file:
+        tree = ast.parse(file.read())
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not names & {"Session", "session", "Saver", "saver", "train", "placeholder", "gradients"}

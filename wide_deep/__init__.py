@@ -1,0 +1,1 @@
+"""Wide&Deep, as the authors of DIN compare with it."""

@@ -1,0 +1,54 @@
+"""Wide&Deep: a linear model of crossed features beside an MLP.
+
+Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems", arXiv 1606.07792, section 3; in the form that the
+authors of DIN compare with (products of three elements of the vectors as the crossed features).
+
+    history k_1 .. k_T     candidate i          each = [item embedding 64, category embedding 64]
+         |                      |
+        mean                    |
+         |                      |
+    affine norm, dense 128 = u  |
+         |                      |
+         +------- u, i ---------+               logit = MLP([u, i]) + wide(u, i) + item bias
+         |                      |               wide(u, i) = dense_1([u_0 i_0, u_127 i_127, u_64 i_64])
+    affine norm,           wide: three
+    MLP 80-40-1            products
+         |                      |
+         +------- logit --------+
+
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
+"""
+from utils.base_model import EMBEDDING_WIDTH, BaseModel
+from utils.layers import affine_norm, beside_each, dense, mean_pooling, width_of
+from utils.tf1 import tf
+
+
+class Model(BaseModel):
+    """Wide&Deep with sigmoid activations."""
+
+    def logit(self, history, candidate):
+        """The score of each candidate, before the sigmoid.
+
+        Args:
+          history: `History` of B users.
+          candidate: [B, C] item ids.
+
+        Returns:
+          [B, C] logits.
+        """
+        with tf.name_scope("embedding"):
+            k = self.embed(history.items)                                       # [N, H]
+            i = self.embed(candidate)                                           # [B, C, H]
+        with tf.name_scope("pooling"):
+            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
+            u = dense(affine_norm(u, "batch_normalization"), width_of(u), "dense")
+            u = beside_each(u, i)                                               # [B, C, H]
+        with tf.name_scope("wide"):
+            x = u * i                                                           # [B, C, H]
+            x = tf.stack([x[..., 0], x[..., -1], x[..., EMBEDDING_WIDTH]], axis=-1)  # [B, C, 3]
+            wide = tf.squeeze(dense(x, 1, "f_wide"), axis=-1)                   # [B, C]
+        with tf.name_scope("mlp"):
+            x = affine_norm(tf.concat([u, i], axis=-1), "b1")                   # [B, C, 2 H]
+            x = dense(x, 80, "f1", tf.sigmoid)                                  # [B, C, 80]
+            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
+            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + wide + self.item_bias(candidate)
