@@ -21,7 +21,6 @@ among places, in ever wider groups, which changes neither shape.
 """
 import argparse
 import collections
-import contextlib
 import json
 import os
 import re
@@ -39,7 +38,8 @@ REVIEWS_FILE, META_FILE, SAMPLE_FILE = "reviews_Electronics_5.json", "meta_Elect
 DEFAULT_SEED = 1234
 RECIPE = 1  # raise it with every change of what is drawn, so that samples made before are made anew
 
-# How people buy.
+# How people buy. Repeats that are parted, and interests that reach over the end of their style, take some of it back:
+# in the small sample 0.89 of the purchases lie in the user's interests, 0.86 of those in his style of the interest.
 STYLES = 4  # at most this many styles in a category...
 ITEMS_PER_STYLE = 6  # ...and at least this many items in each
 STICKINESS = 0.9  # share of purchases in the user's style of that interest; the others are of any style there
@@ -47,23 +47,28 @@ OFF_INTEREST = 0.05  # share of purchases from anywhere at all
 INTERESTS, INTERESTS_GROWTH = 0.9, 0.5  # a history of n purchases has INTERESTS * n ** INTERESTS_GROWTH interests
 SIZE_EXPONENT = 1.0  # a category of n items sells about n ** SIZE_EXPONENT, and is an interest as often
 
-# The shapes, as (least, excess): the k-th of n numbers is least + floor(excess * exp(sigma * z)), z the quantile k/n of the
-# normal distribution; the total settles sigma. Measured on Amazon's 5-core data (Beauty): reviews per user median 6,
-# mean 8.6, 95% 19, 99% 37, 99.9% 83; reviews per item median 9, mean 15.6, 99% 107; items per category median 7, mean 28,
-# 99% 332. The small sample has these means and follows. The counts of the full set ask for more reviews per item (mean 26.8)
-# and more items per category (mean 78.7): its medians are the same, and its tails longer by as much.
+# The shapes, as (least, excess): the k-th of n numbers is least + floor(excess * exp(sigma * z)), z the quantile k/n of
+# the normal distribution; the total settles sigma. Measured on Amazon's 5-core data (Beauty): reviews per user median
+# 6, mean 8.6, 95% 19, 99% 37, 99.9% 83; reviews per item median 9, mean 15.6, 99% 107; items per category median 7,
+# mean 28, 99% 332. The small sample has these means and follows. The counts of the full set ask for more reviews per
+# item (mean 26.8) and more items per category (mean 78.7): its medians are the same, and its tails are longer for it
+# (reviews per item 99% 294, most 10,203; items per category 99% 1,211, most 9,841).
 REVIEWS_PER_USER = (5, 1.9)
 REVIEWS_PER_ITEM = (5, 4.5)
 ITEMS_PER_CATEGORY = (1, 6.5)
 
 Sizes = collections.namedtuple("Sizes", "users items categories reviews products text_bytes")
-Sizes.__doc__ = """What a sample counts: `products` meta lines, of which `items` are reviewed; `text_bytes` is the mean of a review's text."""
+Sizes.__doc__ = """What a sample counts.
+
+`products` meta lines, of which `items` are of reviewed products; `text_bytes` is about the mean of a review's text.
+"""
 SIZES = {
     "small": Sizes(users=10000, items=5500, categories=200, reviews=86000, products=7700, text_bytes=150),
     "full": Sizes(users=192403, items=63001, categories=801, reviews=1689188, products=498196, text_bytes=650),
 }
 
-Purchases = collections.namedtuple("Purchases", "user item day category style interest_user interest_category interest_style")
+Purchases = collections.namedtuple(
+    "Purchases", "user item day category style interest_user interest_category interest_style")
 Purchases.__doc__ = """Who bought what and when, and why.
 
 user, item, day        [reviews] of each purchase; `day` in days since 1970
@@ -103,8 +108,9 @@ def make_purchases(sizes, seed):
     _shuffle_within(random, item, astray, np.zeros(len(astray), dtype=np.int64))
 
     _part_repeats(random, user, item, pool_at, category_at)
+    style_at_start = style[by_pool][_run_of(copies_of_item[by_pool], interest_start)]
     return Purchases(user, item, _make_days(random, sizes, user), category, style,
-                     interest_user, category_at[interest_start], style[by_pool][_run_of(copies_of_item[by_pool], interest_start)])
+                     interest_user, category_at[interest_start], style_at_start)
 
 
 def _spread(count, total, least, excess):
@@ -139,7 +145,7 @@ def _make_items(random, sizes):
     style = place % np.clip(items_of_category // ITEMS_PER_STYLE, 1, STYLES)[category]
 
     copies = _spread(sizes.items, sizes.reviews, *REVIEWS_PER_ITEM)
-    # The appeal of an item ranks it. In the logarithm, copies spread about 1.3 times as much as the normal distribution does.
+    # The appeal of an item ranks it. 1.3 is about the sigma of the copies' logarithm.
     appeal = 1.3 * random.standard_normal(sizes.items) + (SIZE_EXPONENT - 1) * np.log(items_of_category)[category]
     copies_of_item = np.empty_like(copies)
     copies_of_item[np.argsort(appeal, kind="stable")] = copies
@@ -158,7 +164,8 @@ def _lay_interests(random, sizes, category_at):
     interests = np.maximum(1, np.floor(interests.round(6) + 0.5)).astype(np.int64)  # the same on every libm
     user_of_purchase = np.repeat(np.arange(sizes.users), bought)
     first = np.cumsum(interests) - interests
-    which = first[user_of_purchase] + (random.random_sample(sizes.reviews) * interests[user_of_purchase]).astype(np.int64)
+    which = (random.random_sample(sizes.reviews) * interests[user_of_purchase]).astype(np.int64)
+    which += first[user_of_purchase]
 
     length = np.bincount(which, minlength=interests.sum())
     user = np.repeat(np.arange(sizes.users), interests)
@@ -206,18 +213,21 @@ def _part_repeats(random, user, item, pool_at, category_at):
         first = np.cumsum(copies) - copies  # every group is one stretch of the line
         for _ in range(rounds):
             keys = user * len(user) + item
-            here = _repeats(keys)
-            if not len(here):
+            owned = np.sort(keys)
+            twice = owned[1:][owned[1:] == owned[:-1]]
+            if not len(twice):
                 return
+            here = np.flatnonzero(_among(keys, twice))
+            here = here[_repeats(keys[here])]
             group = group_at[here]
             there = first[group] + (random.random_sample(len(here)) * copies[group]).astype(np.int64)
             there, kept = np.unique(there, return_index=True)
             here = here[kept]
             fair = ~np.isin(there, here)
             here, there = here[fair], there[fair]
-            owned = np.sort(keys)
-            new = ~(_among(user[here] * len(user) + item[there], owned) | _among(user[there] * len(user) + item[here], owned))
-            here, there = here[new], there[new]
+            known = _among(user[here] * len(user) + item[there], owned)
+            known |= _among(user[there] * len(user) + item[here], owned)
+            here, there = here[~known], there[~known]
             item[here], item[there] = item[there], item[here]
     raise RuntimeError("users still have items twice: there are too few items for such long histories")
 
@@ -238,8 +248,8 @@ def _make_days(random, sizes, user):
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 _WORDS = {
-    "thing": "cable charger headset camera tripod speaker keyboard mouse router tablet lens battery adapter monitor remote "
-             "case stand dock antenna scanner memory-card projector turntable microphone flash radio receiver".split(),
+    "thing": "cable charger headset camera tripod speaker keyboard mouse router tablet lens battery adapter monitor "
+             "remote case stand dock antenna scanner memory-card projector turntable microphone radio receiver".split(),
     "part": "plug cord screen hinge button clip cushion menu firmware manual strap shutter dial latch fan box".split(),
     "good": "sturdy crisp quick light quiet handy solid bright simple reliable comfortable sharp snug cheap".split(),
     "bad": "flimsy loud slow dim heavy awkward loose noisy fragile stiff confusing warm".split(),
@@ -248,8 +258,11 @@ _WORDS = {
     "place": "office|kitchen|car|garage|living room|hotel|classroom|boat".split("|"),
     "brand": "Norvex|Halden|Quillon|Arbor & Pike|Lumora|Tekton|O'Dell|Vantis|Zürn|Kestrel|Mirado|Pell".split("|"),
     "number": [str(number) for number in range(2, 40)],
+    "first": "Ann José Karl Mei Omar Zoë Ruth Ivan Priya Tom Łukasz Dana Björn Grace Hugo Aiko Sam Noël".split(),
+    "initial": list("ABCDEFGHJKLM"),
 }
 
+# Every list has phrases that are hard to read: quotes of both kinds, backslashes, ends of lines, letters beyond ASCII.
 _SENTENCES = (
     "The {part} is {good} and the {thing} does what it should.",
     "I bought this {thing} for {who} and it has been {good} ever since.",
@@ -268,25 +281,40 @@ _SENTENCES = (
     "Would I buy it again? Yes.",
     "Works in the {place} at {number}°, with the {part} wide open.\tFive stars™.",
 )
-_SUMMARIES = ("{good} {thing}", "Not so {good}", "{who} loves it!", "\"{good}\" they said", "It's {bad}...", "{number} stars if I could",
-              "Great", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?")
-_NAMES = ("{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}", "{first} the {good}")
-_FIRST_NAMES = "Ann José Karl Mei Omar Zoë Ruth Ivan Priya Tom Łukasz Dana Björn Grace Hugo Aiko Sam Noël".split()
-_TITLES = ("{brand} {good} {thing}", "{brand} {number}\" {thing} with {part}", "{brand} Kid's {number}\" {thing}", "{number}' {thing} (Black)",
-           "{brand} 5' 11\" {thing} \\ {part}", "{brand} {thing} – {good} & {good}", "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]")
+_SUMMARIES = (
+    "{good} {thing}", "Not so {good}", "{who} loves it!", "\"{good}\" they said", "It's {bad}...", "Great",
+    "{number} stars if I could", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?",
+)
+_NAMES = (
+    "{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}",
+    "{first} the {good}",
+)
+_TITLES = (
+    "{brand} {good} {thing}", "{brand} {number}\" {thing} with {part}", "{brand} Kid's {number}\" {thing}",
+    "{number}' {thing} (Black)", "{brand} 5' 11\" {thing} \\ {part}", "{brand} {thing} – {good} & {good}",
+    "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]",
+)
 _DESCRIPTIONS = (
-    "This {good} {thing} comes with a {good} {part}.", "The manufacturer's {number}\" {thing} for the {place}.", "Includes {number} spare {part}s.",
-    "A {part} that won't get {bad}, even after {time}.", "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.",
+    "This {good} {thing} comes with a {good} {part}.", "The manufacturer's {number}\" {thing} for the {place}.",
+    "Includes {number} spare {part}s.", "A {part} that won't get {bad}, even after {time}.",
+    "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.",
 )
 
-# Leaves are "<kind> <noun>"; each noun stands in its group of the shop.
-_LEAF_KINDS = ("Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|Kids'|Waterproof|"
-               "Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|DJ's|Women's").split("|")
-_LEAF_NOUNS = [(group, noun) for group, nouns in (
-    ("Camera & Photo", "Lenses|Tripods|Flashes|Binoculars|Camera Bags"), ("Computers & Accessories", "Keyboards|Mice|Monitors|Hard Drives|Routers|Laptops"),
-    ("Portable Audio & Video", "Headphones|MP3 Players|Radios|Recorders"), ("Accessories & Supplies", "Cables|Batteries|Chargers|Mounts|Cases, Covers"),
-    ("Television & Video", "Antennas|Projectors|DVD Players"), ("Car & Vehicle Electronics", "Speakers|Receivers|GPS Units"), ("eBook Readers", "Readers"),
-) for noun in nouns.split("|")]
+# A category is "<kind> <noun>"; each noun belongs to a group of the shop.
+_KINDS = (
+    "Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
+    "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
+    "DJ's|Women's"
+).split("|")
+_GROUPS = (
+    ("Camera & Photo", "Lenses|Tripods|Flashes|Binoculars|Camera Bags"),
+    ("Computers & Accessories", "Keyboards|Mice|Monitors|Hard Drives|Routers|Laptops"),
+    ("Portable Audio & Video", "Headphones|MP3 Players|Radios|Recorders"),
+    ("Accessories & Supplies", "Cables|Batteries|Chargers|Mounts|Cases, Covers"),
+    ("Television & Video", "Antennas|Projectors|DVD Players"),
+    ("Car & Vehicle Electronics", "Speakers|Receivers|GPS Units"),
+    ("eBook Readers", "Readers"),
+)
 
 _LETTERS = np.frombuffer(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", dtype=np.uint8)
 
@@ -296,10 +324,9 @@ class _Words:
 
     def __init__(self, random):
         self._random = random
-        self._fields = dict(_WORDS, first=_FIRST_NAMES, initial=list("ABCDEFGHJKLM"))
 
     def _word(self, field):
-        words = self._fields[field.group(1)]
+        words = _WORDS[field.group(1)]
         return words[self._random.randint(len(words))]
 
     def phrases(self, patterns, count):
@@ -340,7 +367,8 @@ def _review_lines(random, sizes, purchases, asins):
     bodies = [b" ".join([sentences[index] for index in drawn[end - body:end]]) for body, end in zip(bodies, ends)]
     summaries = _json_inside(words.phrases(_SUMMARIES, 1100))
     names = _json_inside(words.phrases(_NAMES, 3000))
-    helpful = [b"[%d, %d]" % (min(helped, asked), asked) for asked in (0, 0, 0, 0, 1, 2, 3, 8, 40) for helped in (0, 1, 2, 7, 35)]
+    helpful = [b"[%d, %d]" % (min(helped, asked), asked) for asked in (0, 0, 0, 0, 1, 2, 3, 8, 40)
+               for helped in (0, 1, 2, 7, 35)]
     overall = [b"%d.0" % stars for stars, share in ((5, 12), (4, 4), (3, 2), (2, 1), (1, 1)) for _ in range(share)]
     days = [b'"unixReviewTime": %d, "reviewTime": "%s"' % (day * _SECONDS_PER_DAY, _review_time(day))
             for day in range(_FIRST_DAY, int(purchases.day.max()) + 1)]
@@ -375,7 +403,8 @@ def _meta_lines(random, sizes, purchases, asins):
     titles = words.phrases(_TITLES, 8000)
     descriptions = words.phrases(_DESCRIPTIONS, 1200)
     paths = _category_paths(sizes.categories)
-    category = np.concatenate([purchases.category, purchases.category[random.randint(sizes.items, size=sizes.products - sizes.items)]])
+    unreviewed = purchases.category[random.randint(sizes.items, size=sizes.products - sizes.items)]
+    category = np.concatenate([purchases.category, unreviewed])
     order = random.permutation(sizes.products)
     for start in range(0, sizes.products, _LINES_AT_ONCE):
         at = order[start:start + _LINES_AT_ONCE]
@@ -398,7 +427,8 @@ def _meta_lines(random, sizes, purchases, asins):
 
 def _category_paths(count):
     """Returns `count` paths from the root of the shop to a leaf of its own name each."""
-    paths = [["Electronics", group, "%s %s" % (kind, noun)] for kind in _LEAF_KINDS for group, noun in _LEAF_NOUNS]
+    paths = [["Electronics", group, "%s %s" % (kind, noun)]
+             for kind in _KINDS for group, nouns in _GROUPS for noun in nouns.split("|")]
     if count > len(paths):
         raise ValueError("there are names for %d categories, not for %d" % (len(paths), count))
     return paths[:count]
@@ -407,10 +437,9 @@ def _category_paths(count):
 def write_sample(folder, dataset, sizes, seed):
     """Writes the sample's two raw files into `folder`, and at last sample.json, which says what they are.
 
-    Returns False, and does nothing, where sample.json says that they are there already and the files' sizes agree.
+    Returns whether it did: not where sample.json says that just these are there already and the files' sizes agree.
     `UserError` where the folder can't be written, or holds raw files from elsewhere.
     """
-    # The counts are checked too, so that no sample passes for one of another size.
     recipe = collections.OrderedDict([("dataset", dataset), ("seed", seed), ("recipe", RECIPE)])
     recipe.update(sizes._asdict())
     paths = [os.path.join(folder, name) for name in (REVIEWS_FILE, META_FILE)]
@@ -425,7 +454,7 @@ def write_sample(folder, dataset, sizes, seed):
     elif written == dict(recipe, bytes=_file_sizes(paths)):
         return False
 
-    random = np.random.RandomState((seed + 1) % 2 ** 32)  # words need a stream of their own: more of them change no purchase
+    random = np.random.RandomState([seed, 1])  # a stream apart: other words change no purchase
     try:
         with replacing(paths[0]) as reviews, replacing(paths[1]) as meta:
             purchases = make_purchases(sizes, seed)
@@ -437,11 +466,9 @@ def write_sample(folder, dataset, sizes, seed):
                     for some in lines:
                         file.write(b"".join(some))
                         progress.update(len(some))
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(marker)  # it must not vouch for a mixture of old and new
-        with replacing(marker, "w") as file:
-            json.dump(dict(recipe, bytes=_file_sizes(paths)), file, indent=1)
-            file.write("\n")
+            # A run that is killed while the files take their places leaves a mixture, which nothing must vouch for.
+            _write_marker(marker, dict(recipe, dataset="unfinished"))
+        _write_marker(marker, dict(recipe, bytes=_file_sizes(paths)))
     except OSError as error:
         raise UserError("%s can't be written (%s); free some space, or choose another folder with --output"
                         % (folder, error.strerror or error)) from None
@@ -451,6 +478,12 @@ def write_sample(folder, dataset, sizes, seed):
 def _file_sizes(paths):
     """Returns {file name: bytes}, None for a file that is not there."""
     return {os.path.basename(path): os.path.getsize(path) if os.path.isfile(path) else None for path in paths}
+
+
+def _write_marker(path, content):
+    with replacing(path, "w") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
 
 
 def _read_marker(path):
@@ -474,9 +507,10 @@ class _Parser(argparse.ArgumentParser):
 def main():
     """Writes the sample that the command line asks for."""
     parser = _Parser(description="Makes a data set in the format of Amazon's raw files, from a seed.")
-    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as the real "
-                        "Amazon Electronics, 1.7 GB, in about a minute")
-    parser.add_argument("--output", metavar="FOLDER", help="folder of the files (default: raw_data/sample_<size>)")
+    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as "
+                        "the real Amazon Electronics, 1.7 GB, in about a minute")
+    parser.add_argument("--output", metavar="FOLDER",
+                        help="folder of the files (default: one in raw_data, named like the sample)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="0 to 4294967295 (default: %(default)s)")
     arguments = parser.parse_args()
     if not 0 <= arguments.seed < 2 ** 32:
@@ -485,7 +519,7 @@ def main():
     dataset = "sample_%s" % arguments.size
     if arguments.seed != DEFAULT_SEED:
         dataset += "_seed%d" % arguments.seed
-    folder = arguments.output or os.path.join(ROOT, "raw_data", "sample_%s" % arguments.size)
+    folder = arguments.output or os.path.join(ROOT, "raw_data", dataset)
     if write_sample(folder, dataset, SIZES[arguments.size], arguments.seed):
         print("wrote %s into %s" % (dataset, folder))
     else:
