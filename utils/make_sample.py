@@ -94,8 +94,7 @@ def make_purchases(sizes, seed):
 
     by_pool = np.argsort(pool, kind="stable")
     item = np.repeat(by_pool, copies_of_item[by_pool])  # the line of copies
-    pool_at = pool[item]
-    category_at = category[item]
+    pool_at, category_at, style_at = pool[item], category[item], style[item]
 
     interest_user, interest_length, interest_start = _lay_interests(random, sizes, category_at)
     user = np.repeat(interest_user, interest_length)
@@ -108,9 +107,8 @@ def make_purchases(sizes, seed):
     _shuffle_within(random, item, astray, np.zeros(len(astray), dtype=np.int64))
 
     _part_repeats(random, user, item, pool_at, category_at)
-    style_at_start = style[by_pool][_run_of(copies_of_item[by_pool], interest_start)]
     return Purchases(user, item, _make_days(random, sizes, user), category, style,
-                     interest_user, category_at[interest_start], style_at_start)
+                     interest_user, category_at[interest_start], style_at[interest_start])
 
 
 def _spread(count, total, least, excess):
@@ -195,11 +193,6 @@ def _repeats(keys):
     """Returns the places of `keys` at which a key stands that stood before."""
     order = np.argsort(keys, kind="stable")
     return np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
-
-
-def _run_of(lengths, places):
-    """Returns the number of the run in which each of `places` lies, of runs of `lengths` laid end to end."""
-    return np.searchsorted(np.cumsum(lengths), places, side="right")
 
 
 def _part_repeats(random, user, item, pool_at, category_at):
