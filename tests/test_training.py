@@ -1,0 +1,234 @@
+"""Training and inference: the log, the CSVs, checkpoints, TensorBoard, resuming, and what goes wrong."""
+import csv
+import glob
+import os
+import re
+
+import numpy as np
+import pytest
+
+from tests.helpers import model_class, random_dataset, run_script
+from utils.arguments import common_parser, train_parser
+from utils.dataset import Dataset, build_sets, write_dataset
+from utils.files import UserError
+from utils.infer_loop import infer
+from utils.results import INFER_COLUMNS, TRAIN_COLUMNS
+from utils.tf1 import tf
+from utils.train_loop import train
+
+DATASET = random_dataset()
+EXAMPLES, USERS = len(DATASET.train.items), len(DATASET.test.users)
+RATES = {"sgd": 1.0, "adam": 0.001}
+
+
+class Folder:
+    """A model's folder with a data set, in which to train and infer as the scripts do."""
+
+    def __init__(self, path, dataset=DATASET, model="din"):
+        self.path, self.model = str(path), model
+        os.makedirs(self.path, exist_ok=True)
+        write_dataset(os.path.join(self.path, "dataset.pkl"), dataset)
+        self.save_path = os.path.join(self.path, "save_path")
+
+    def _arguments(self, parser, flags):
+        return parser.parse_args(["--results", os.path.join(self.path, "results")] + [str(flag) for flag in flags])
+
+    def train(self, *flags):
+        parser = train_parser(self.path, "", "sgd", RATES)
+        train(model_class(self.model), self.model, self._arguments(parser, flags))
+        return self.rows("train")[-1]
+
+    def infer(self, *flags):
+        infer(model_class(self.model), self.model, self._arguments(common_parser(self.path, ""), flags))
+        return self.rows("infer")[-1]
+
+    def rows(self, stage):
+        with open(os.path.join(self.path, "results", "results_%s.csv" % stage), newline="") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / "din")
+
+
+TWO_EPOCHS = ("--batch_size", 64, "--epochs", 2, "--eval_every", 7)
+STEPS_PER_EPOCH = -(-EXAMPLES // 64)
+
+
+def test_the_log_has_the_fixed_lines_in_order(folder, capfd):
+    row = folder.train(*TWO_EPOCHS)
+    output = capfd.readouterr().out
+    number = r"\d+\.\d{4}"
+    evaluation = r"Epoch (\d+) Global_step (\d+)\tTrain_loss: %s\tEval_GAUC: %s\tEval_AUC: %s\n" % ((number,) * 3)
+    assert re.match(
+        r"test_gauc: {n}\t test_auc: {n}\n(({e})+Epoch \d+ DONE\tCost time: \d+\.\d\d\n){{2}}"
+        r"best test_gauc: {n}\nTotal recommendations: {total}\nApproximate accelerator time in seconds: \d+\.\d+\n"
+        r"Approximate accelerator performance in recommendations/second: \d+\.\d+\n"
+        r"System time in milliseconds is: \d+\nSystem performance in recommendations/second is: \d+\.\d+\n$".format(
+            n=number, e=evaluation, total=2 * EXAMPLES), output), output
+    steps = [int(step) for _, step in re.findall(r"Epoch (\d+) Global_step (\d+)", output)]
+    assert steps == sorted(set(range(7, 2 * STEPS_PER_EPOCH, 7)) | {STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH})
+    assert "best test_gauc: %.4f" % float(row["best_gauc"]) in output
+
+
+def test_the_csv_counts_every_recommendation(folder):
+    row = folder.train(*TWO_EPOCHS)
+    assert tuple(row) == TRAIN_COLUMNS
+    assert (row["model"], row["dataset"], row["batch_size"], row["epochs"]) == ("din", "random", "64", "2")
+    assert int(row["recommendations"]) == 2 * EXAMPLES
+    assert int(row["steps"]) == 2 * STEPS_PER_EPOCH
+    assert float(row["accelerator_seconds"]) < float(row["system_seconds"])
+    for clock in ("system", "accelerator"):
+        assert float(row[clock + "_recommendations_per_second"]) == pytest.approx(
+            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.01)
+    assert (row["optimizer"], row["learning_rate"], row["seed"]) == ("sgd", "1.0", "1234")
+    assert row["tensorflow"] == tf.__version__ and row["device"].startswith("CPU ")
+
+
+def results_of(row):
+    return [row[name] for name in TRAIN_COLUMNS if "seconds" not in name and "per_second" not in name]
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
+    first, again, other = (Folder(tmp_path / name).train(*TWO_EPOCHS, "--seed", seed)
+                           for name, seed in (("first", 5), ("again", 5), ("other", 6)))
+    assert results_of(first) == results_of(again)
+    assert first["final_loss"] != other["final_loss"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_that_stops_and_resumes_gives_what_an_uninterrupted_one_gives(tmp_path, optimizer):
+    flags = TWO_EPOCHS + ("--optimizer", optimizer)
+    whole = Folder(tmp_path / "whole").train(*flags)
+    parts = Folder(tmp_path / "parts")
+    for steps in (3, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 9):  # inside an epoch and at its end
+        parts.train(*flags, "--max_steps", steps, "--resume")
+    resumed = parts.train(*flags, "--resume")
+    for name in ("final_gauc", "final_auc", "steps", "recommendations"):
+        assert resumed[name] == whole[name]
+
+
+def test_resuming_with_other_flags_is_refused_and_touches_nothing(folder):
+    folder.train(*TWO_EPOCHS)
+    before = sorted(os.listdir(folder.save_path))
+    with pytest.raises(UserError, match=r"its seed is 1234, not 9; give its flags, or another --save_path"):
+        folder.train(*TWO_EPOCHS, "--seed", 9, "--resume")
+    assert sorted(os.listdir(folder.save_path)) == before
+
+
+def test_an_earlier_run_is_set_aside_not_overwritten(folder):
+    folder.train(*TWO_EPOCHS)
+    with open(os.path.join(folder.save_path, "ckpt.data-00000-of-00001"), "rb") as file:
+        earlier = file.read()
+    folder.train(*TWO_EPOCHS, "--seed", 9)
+    kept, = glob.glob(os.path.join(folder.save_path, "earlier_*"))
+    with open(os.path.join(kept, "ckpt.data-00000-of-00001"), "rb") as file:
+        assert file.read() == earlier
+    assert len(folder.rows("train")) == 1
+    assert len(glob.glob(os.path.join(folder.path, "results_*", "results_train.csv"))) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 1000])
+def test_inference_gives_the_training_runs_best(folder, batch_size):
+    trained = folder.train(*TWO_EPOCHS, "--optimizer", "adam", "--lr", 0.01)
+    assert trained["best_step"] != trained["steps"], "the best is to differ from the latest, else this shows little"
+    row = folder.infer("--batch_size", batch_size)
+    assert tuple(row) == INFER_COLUMNS
+    assert float(row["gauc"]) == pytest.approx(float(trained["best_gauc"]), abs=1e-6)
+    assert float(row["auc"]) == pytest.approx(float(trained["best_auc"]), abs=1e-5)
+    assert row["checkpoint_step"] == trained["best_step"]
+    assert int(row["recommendations"]) == 2 * USERS
+    assert 0 < float(row["latency_ms_p50"]) <= float(row["latency_ms_p99"])
+
+
+def test_inference_without_a_checkpoint_says_to_train_first(folder):
+    with pytest.raises(UserError, match=r"no checkpoint .*save_path/ckpt; train first: python train.py"):
+        folder.infer()
+    assert not os.path.exists(os.path.join(folder.path, "results"))
+
+
+def test_inference_refuses_a_checkpoint_of_another_model_or_data_set(folder):
+    folder.train(*TWO_EPOCHS)
+    folder.model = "pnn"
+    with pytest.raises(UserError, match="its model is din, not pnn"):
+        folder.infer()
+    folder.model = "din"
+    write_dataset(os.path.join(folder.path, "dataset.pkl"), random_dataset(seed=1))
+    with pytest.raises(UserError, match="its fingerprint is"):
+        folder.infer()
+
+
+def test_inference_refuses_a_damaged_checkpoint(folder):
+    folder.train(*TWO_EPOCHS)
+    path = os.path.join(folder.save_path, "ckpt.data-00000-of-00001")
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) // 2)
+    with pytest.raises(UserError, match="does not fit or is damaged"):
+        folder.infer()
+
+
+def test_a_checkpoint_that_a_killed_run_left_ready_is_taken(folder):
+    trained = folder.train(*TWO_EPOCHS)
+    ready = os.path.join(folder.save_path, ".ready")
+    os.makedirs(ready)
+    for name in os.listdir(folder.save_path):
+        if name.startswith(("ckpt.data", "latest.", "state.json")):  # ckpt.index was moved before the run was killed
+            os.rename(os.path.join(folder.save_path, name), os.path.join(ready, name))
+    assert folder.infer()["checkpoint_step"] == trained["best_step"]
+
+
+def test_trivially_learnable_data_is_learnt(tmp_path):
+    """Users buy in one category only; what they don't buy is in another."""
+    random = np.random.RandomState(0)
+    items = np.concatenate([user % 2 * 100 + random.permutation(100)[:12] for user in range(200)])
+    train_set, test_set = build_sets(np.repeat(np.arange(200), 12), items, 200)
+    cate_list = (np.arange(200) >= 100).astype(np.int32)
+    learnable = Folder(tmp_path, Dataset(train_set, test_set, cate_list, 200, 200, 2, "learnable"))
+    row = learnable.train("--batch_size", 32, "--epochs", 4, "--optimizer", "adam", "--lr", 0.01)
+    same_category = np.mean(cate_list[test_set.positives] == cate_list[test_set.negatives])
+    # Where the negative is of the user's own category nothing tells it apart: half of those are lost.
+    assert float(row["best_gauc"]) > 1 - same_category / 2 - 0.05
+
+
+def test_tensorboard_finds_the_curves_and_the_graph(folder):
+    folder.train("--batch_size", 8, "--epochs", 2, "--eval_every", 50)
+    path, = glob.glob(os.path.join(folder.save_path, "events.out.*"))
+    curves, graphs = {}, 0
+    for event in tf.train.summary_iterator(path):
+        graphs += bool(event.graph_def)
+        for value in event.summary.value:
+            curves.setdefault(value.tag, []).append((event.step, value.simple_value))
+    assert set(curves) == {"train_loss", "learning_rate", "recommendations_per_second", "eval_gauc", "eval_auc"}
+    assert graphs == 1
+    assert [step for step, _ in curves["train_loss"]] == list(range(100, 2 * (-(-EXAMPLES // 8)) + 1, 100))
+    assert [step for step, _ in curves["eval_gauc"]][:2] == [0, 50]
+    assert all(rate == 1.0 for _, rate in curves["learning_rate"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(folder):
+    with pytest.raises(UserError, match="the loss is nan at step .*; lower --lr"):
+        folder.train(*TWO_EPOCHS, "--lr", 1e38)
+    assert not os.path.exists(os.path.join(folder.path, "results"))
+
+
+def test_a_batch_larger_than_the_data_is_refused(folder):
+    with pytest.raises(UserError, match="a batch of %d is larger than the training set of %d" % (EXAMPLES + 1, EXAMPLES)):
+        folder.train("--batch_size", EXAMPLES + 1)
+
+
+@pytest.mark.parametrize("flags, error", [
+    (["--batch_size", "0"], "argument --batch_size: 0 is less than 1; see --help"),
+    (["--batch_size", "-1"], "argument --batch_size: -1 is less than 1; see --help"),
+    (["--batch_size", "many"], "argument --batch_size: invalid whole number value: 'many'; see --help"),
+    (["--num_accelerators", "0"], "argument --num_accelerators: 0 is less than 1; see --help"),
+    (["--lr", "nan"], "argument --lr: nan is not a number above 0; see --help"),
+    (["--seed", "-3"], "argument --seed: -3 is not in 0 .. 2147483647; see --help"),
+    (["--optimizer", "magic"], "argument --optimizer: invalid choice: 'magic' (choose from "),
+    (["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),
+])
+def test_bad_flags_are_one_line_and_exit_status_1(flags, error):
+    done = run_script("din/train.py", *flags)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: " + error)
+    assert done.stderr.count("\n") == 1
