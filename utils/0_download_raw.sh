@@ -24,8 +24,7 @@ size_of() { # FILE: its bytes, 0 where it is not there
 }
 
 is_there() { # KIND: whether the folder holds a raw file of this kind
-    compgen -G "${folder//[\[\]*?\\]/?}/$1_Electronics*.json" > /dev/null ||
-        compgen -G "${folder//[\[\]*?\\]/?}/$1_Electronics*.json.gz" > /dev/null
+    (cd "$folder" && { compgen -G "$1_Electronics*.json" || compgen -G "$1_Electronics*.json.gz"; }) > /dev/null
 }
 
 # URL PART: fetches URL, from where PART ends. Status 0: PART is what the server has, as far as can be told.
@@ -77,7 +76,8 @@ download() {
             echo "$file: the resumed download is not the known file; starting over" >&2
         done
     done
-    if [[ -n $wrong ]]; then die "${wrong#error: }"; fi
+    wrong=${wrong#error: }
+    if [[ -n $wrong ]]; then die "${wrong//"$part"/$folder/$file}"; fi
     die "$file could not be fetched from ${bases[*]}; check the network, set RAW_DATA_URLS to other addresses," \
         "or put the file into $folder (run again to resume)"
 }
