@@ -49,8 +49,8 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
         return None
 
     sample = _sample_name(raw_folder)
-    found = {}
     verified = not skip_checksum and sample is None
+    found = {}
     reviews, found["reviews"] = read_reviews(paths["reviews"])
     if verified:
         check_sum(paths["reviews"], "reviews", found["reviews"])
@@ -292,7 +292,7 @@ def _dataset_name(raw_folder, sample, found_md5):
         return RESERVED_NAMES[0]
     if sample:
         return sample
-    name = _safe(os.path.basename(os.path.realpath(raw_folder)))
+    name = _safe(os.path.basename(os.path.realpath(raw_folder))) or "unnamed"  # the root folder has no name
     return name + "_unverified" if name in RESERVED_NAMES else name
 
 
@@ -313,7 +313,7 @@ def main():
     if name is None:
         print("%s: reviews.pkl and meta.pkl are up to date" % arguments.output)
     else:
-        print("%s: reviews.pkl and meta.pkl made from %s" % (arguments.output, name))
+        print("%s: reviews.pkl and meta.pkl made, data set %s" % (arguments.output, name))
 
 
 if __name__ == "__main__":
