@@ -23,6 +23,8 @@ def run_main(main):
         main()
     except UserError as error:
         sys.exit("error: %s" % error)  # sys.exit prints a string to standard error and exits with 1
+    except OSError as error:  # a folder that can't be written, a full disk
+        sys.exit("error: %s" % error)
     except KeyboardInterrupt:
         sys.exit(130)
 

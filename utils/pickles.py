@@ -4,6 +4,7 @@ A pickle may name any function and have it called while it is read, and these fi
 `load_parts` admits only what the project's files and the original's hold: NumPy arrays, pandas frames, tuples,
 lists, dictionaries, strings and numbers. Anything else is refused before it runs.
 """
+import copyreg
 import pickle
 
 import numpy as np
@@ -19,14 +20,9 @@ _ADMITTED = {
     ("numpy", "dtype"), ("numpy", "ndarray"),
     (_CORE + ".multiarray", "_reconstruct"), (_CORE + ".multiarray", "scalar"), (_CORE + ".numeric", "_frombuffer"),
     ("_codecs", "encode"),
-    ("builtins", "slice"), ("builtins", "bytearray"),
-    ("pandas", "DataFrame"), ("pandas", "Index"), ("pandas", "RangeIndex"),
-    ("pandas.core.frame", "DataFrame"), ("pandas.core.internals.managers", "BlockManager"),
-    ("pandas.core.indexes.base", "Index"), ("pandas.core.indexes.base", "_new_Index"),
-    ("pandas.core.indexes.range", "RangeIndex"),
-    ("pandas._libs.internals", "_unpickle_block"),
-    ("pandas.core.arrays.categorical", "Categorical"), ("pandas.core.dtypes.dtypes", "CategoricalDtype"),
-    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+    ("builtins", "bytearray"),
+    ("pandas", "DataFrame"), ("pandas.core.frame", "DataFrame"),
+    ("pandas", "Categorical"), ("pandas.core.arrays.categorical", "Categorical"),
 }
 
 
@@ -62,7 +58,33 @@ def load_parts(path, remedy):
 
 
 def dump_parts(path, parts):
-    """Dumps the objects `parts` one after another into the file `path`, which is replaced when all are written."""
+    """Dumps the objects `parts` one after another into the file `path`, which is replaced when all are written.
+
+    A frame (default index only) is written as its constructor called with its columns, since what pandas itself
+    writes names parts of its inside that other versions lack.
+    """
+    import pandas as pd  # here, as training only reads, and starts sooner without pandas
+
     with replacing(path) as file:
         for part in parts:
-            pickle.dump(part, file, protocol=4)  # the newest that Python 3.7 reads
+            pickler = pickle.Pickler(file, protocol=4)  # the newest that Python 3.7 reads
+            pickler.dispatch_table = dict(copyreg.dispatch_table)
+            pickler.dispatch_table[pd.DataFrame] = _reduce_frame
+            pickler.dispatch_table[pd.Categorical] = _reduce_categorical
+            pickler.dump(part)
+
+
+def _reduce_frame(frame):
+    if not np.array_equal(frame.index, np.arange(len(frame))):
+        raise ValueError("only a frame with the default index can be written")
+    columns = {name: frame[name].array for name in frame.columns}
+    return type(frame), ({name: values if hasattr(values, "codes") else np.asarray(values)
+                          for name, values in columns.items()},)
+
+
+def _reduce_categorical(categorical):
+    if (categorical.codes < 0).any():
+        raise ValueError("only a column without missing values can be written")
+    labels = np.asarray(categorical.categories, dtype=object)
+    values = labels[categorical.codes]  # one object per label, so that the pickle holds each text once
+    return type(categorical), (values, labels, bool(categorical.ordered))

@@ -1,0 +1,305 @@
+"""1_convert_pd.py: raw files in, reviews.pkl, meta.pkl and source.json out."""
+import ast
+import gzip
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, strategies as st
+
+from utils import raw_files
+from utils.files import ROOT, UserError
+from utils.pickles import load_parts
+
+convert_pd = importlib.import_module("utils.1_convert_pd")
+
+SCRIPT = os.path.join(ROOT, "utils", "1_convert_pd.py")
+REVIEWS, META = "reviews_Electronics_5.json", "meta_Electronics.json"
+
+
+def review(user="u1", item="i1", time=7, **fields):
+    return dict({"reviewerID": user, "asin": item, "unixReviewTime": time, "reviewText": "text"}, **fields)
+
+
+def lines(*records):
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+GOOD_REVIEWS = lines(review("u2", "i2", 9), review("u1", "i1", 5), review("u2", "i1", 9))
+GOOD_META = (b"{'asin': 'i1', 'categories': [['E', 'a'], ['E', 'b']]}\n"
+             b"{'asin': 'unreviewed', 'categories': []}\n"
+             b"{'asin': 'i2', 'categories': [['E']]}\n")
+
+
+def write(folder, reviews=GOOD_REVIEWS, meta=GOOD_META, suffix=""):
+    folder.mkdir(exist_ok=True)
+    (folder / (REVIEWS + suffix)).write_bytes(reviews)
+    (folder / (META + suffix)).write_bytes(meta)
+    return folder
+
+
+def convert(raw, output, **options):
+    """Converts and returns (rows of reviews, {asin: categories}, name)."""
+    name = convert_pd.convert(str(raw), str(output), **dict({"skip_checksum": True}, **options))
+    (reviews,), (meta,) = (load_parts(str(output / (kind + ".pkl")), "make it") for kind in ("reviews", "meta"))
+    assert str(reviews["unixReviewTime"].dtype) == "int64"
+    assert str(reviews["reviewerID"].dtype) == str(reviews["asin"].dtype) == "category"
+    return list(reviews.itertuples(index=False, name=None)), dict(zip(meta["asin"], meta["categories"])), name
+
+
+def read(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+@pytest.mark.parametrize("suffix, pack", [("", bytes), (".gz", gzip.compress)], ids=["plain", "gzipped"])
+def test_reviews_come_in_file_order_and_meta_of_the_reviewed_items(tmp_path, suffix, pack):
+    raw = write(tmp_path / "beauty set", pack(GOOD_REVIEWS), pack(GOOD_META), suffix)
+    reviews, meta, name = convert(raw, tmp_path / "out")
+    assert reviews == [("u2", "i2", 9), ("u1", "i1", 5), ("u2", "i1", 9)]
+    assert meta == {"i1": [["E", "a"], ["E", "b"]], "i2": [["E"]]}
+    assert name == "beauty_set"
+
+
+def test_an_unpacked_file_is_preferred_to_the_gzipped_one_beside_it(tmp_path):
+    write(tmp_path / "raw", b"junk", b"junk", ".gz")
+    assert len(convert(write(tmp_path / "raw"), tmp_path / "out")[0]) == 3
+
+
+def test_blank_lines_carriage_returns_and_a_missing_last_newline_do_no_harm(tmp_path):
+    raw = write(tmp_path / "raw", b"\n" + GOOD_REVIEWS.replace(b"\n", b"\r\n \n\n").rstrip(), b"\n" + GOOD_META.rstrip())
+    reviews, meta, _ = convert(raw, tmp_path / "out")
+    assert len(reviews) == 3 and len(meta) == 2
+
+
+def test_the_last_of_several_meta_lines_of_an_item_counts(tmp_path):
+    raw = write(tmp_path / "raw", meta=GOOD_META + b"{'asin': 'i1', 'categories': [['later']]}\n")
+    assert convert(raw, tmp_path / "out")[1]["i1"] == [["later"]]
+
+
+UNUSUAL = ["it's", 'a "quoted" 7" word', "both ' and \"", "back\\slash", "line\u2028separator", "next\x85line", "tab\t",
+           "line\nfeed", "\U0001f600", "caf\xe9", "{'asin': 'i2'}", "None", ""]
+
+
+@pytest.mark.parametrize("text", UNUSUAL, ids=ascii)
+@pytest.mark.parametrize("written", [repr, ascii, json.dumps, lambda record: json.dumps(record, ensure_ascii=False)],
+                         ids=["Python", "ASCII Python", "JSON", "UTF-8 JSON"])
+def test_unusual_text_arrives_as_it_was_written(tmp_path, text, written):
+    user, item = "u" + text, "i" + text
+    meta = {"title": text, "asin": item, "categories": [["E", text]]}
+    raw = write(tmp_path / "raw", json.dumps(review(user, item), ensure_ascii=False).encode() + b"\n",
+                written(meta).encode() + b"\n" + written({"asin": item + "?", "categories": [[text]]}).encode())
+    assert convert(raw, tmp_path / "out")[:2] == ([(user, item, 7)], {item: [["E", text]]})
+
+
+@pytest.mark.parametrize("line", [
+    "{'asin':'i1','categories':[['E']]}", "{\"asin\":\"i1\",\"categories\":[[\"E\"]]}", " {'asin': u'i1', 'categories': [[u'E']]}",
+    "{'brand': None, 'asin': 'i' '1', 'categories': [['E',],]}", "{'asin': '\\x69\\u0031', 'categories': [['''E''']]}",
+    "{\"asin\": \"\\u0069\\u0031\", \"categories\": [[\"E\"]]}", "{'new': True, 'size': (1, 2), 'asin': 'i1', 'categories': [['E']]}"])
+def test_every_way_of_writing_a_literal_is_understood(tmp_path, line):
+    raw = write(tmp_path / "raw", lines(review()), line.encode())
+    assert convert(raw, tmp_path / "out")[1] == {"i1": [["E"]]}
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cs",)) | st.sampled_from("'\"\\\n u{}[]"), max_size=12)
+VALUE = st.recursive(TEXT | st.integers(-2**63, 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.none()
+                     | st.booleans(), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+
+
+@given(st.dictionaries(TEXT, VALUE, max_size=5))
+def test_a_record_parses_to_what_python_makes_of_it(record):
+    assert convert_pd.parse_record(repr(record).encode()) == ast.literal_eval(repr(record)) == record
+
+
+# name: (reviews, meta, file at fault, the error after the file's name)
+MEND = "; mend the line or fetch the file again"
+FETCH = "; fetch it again"
+BAD = {
+    "a review that is no JSON": (lines(review()) + b"{'reviewerID': 'u1'}\n", GOOD_META, REVIEWS,
+                                 ", line 2: not a JSON record" + MEND),
+    "a review that is a list": (b"\n[1]\n", GOOD_META, REVIEWS, ", line 2: not a JSON record" + MEND),
+    "a review that is a number": (b"12\n", GOOD_META, REVIEWS, ", line 1: not a JSON record" + MEND),
+    "no user": (b'{"asin": "i1", "unixReviewTime": 1}\n', GOOD_META, REVIEWS, ", line 1: reviewerID is missing" + MEND),
+    "no time": (b'{"reviewerID": "u", "asin": "i1"}\n', GOOD_META, REVIEWS,
+                ", line 1: unixReviewTime is missing" + MEND),
+    "a user that is a number": (lines(review(user=3)), GOOD_META, REVIEWS, ", line 1: reviewerID is not a text" + MEND),
+    "an item that is null": (lines(review(item=None)), GOOD_META, REVIEWS, ", line 1: asin is not a text" + MEND),
+    "a fractional time": (lines(review(time=1.5)), GOOD_META, REVIEWS,
+                          ", line 1: unixReviewTime is not a whole number of seconds" + MEND),
+    "a time that is true": (lines(review(time=True)), GOOD_META, REVIEWS,
+                            ", line 1: unixReviewTime is not a whole number of seconds" + MEND),
+    "a time beyond 64 bits": (lines(review(time=2**63)), GOOD_META, REVIEWS,
+                              ", line 1: unixReviewTime is out of range" + MEND),
+    "a review that is not UTF-8": (lines(review()) + b'{"reviewerID": "\xff"}', GOOD_META, REVIEWS,
+                                   ", line 2: not UTF-8" + MEND),
+    "a deep review": (b"[" * 100000, GOOD_META, REVIEWS, ", line 1: not a JSON record" + MEND),
+    "an empty review file": (b"", GOOD_META, REVIEWS, " is empty" + FETCH),
+    "blank reviews": (b"\n\n", GOOD_META, REVIEWS, " holds no review" + FETCH),
+    "a gzip file cut off": (gzip.compress(GOOD_REVIEWS)[:-9], GOOD_META, REVIEWS,
+                            " can't be read (the gzip file is cut off)" + FETCH),
+    "a meta line that is no literal": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': [[\n", META,
+                                       ", line 1: not a record" + MEND),
+    "a meta line that is a string": (GOOD_REVIEWS, GOOD_META + b"'asin'", META, ", line 4: not a record" + MEND),
+    "a meta line that is not UTF-8": (GOOD_REVIEWS, GOOD_META + b"{'asin': 'i1', 'title': '\xff'}", META,
+                                      ", line 4: not UTF-8" + MEND),
+    "a string without end": (GOOD_REVIEWS, b"{'asin': 'i1', 'title': 'x}", META, ", line 1: not a record" + MEND),
+    "a deep meta line": (GOOD_REVIEWS, b"{'asin': 'i1', 'x': " + b"[" * 100000, META,
+                         ", line 1: not a record" + MEND),
+    "a very deep meta line": (GOOD_REVIEWS, b"{'asin': 'i1', 'x': 1" + b"+1" * 500000 + b"}", META,
+                              ", line 1: not a record" + MEND),
+    "a NUL in a meta line": (GOOD_REVIEWS, b"{'asin': 'i1', 'x': '\0'}", META,
+                             ", line 1: not a record" + MEND),
+    "a meta line without asin": (GOOD_REVIEWS, b"{'categories': [['E']]}", META, ", line 1: asin is missing" + MEND),
+    "an asin that is a number": (GOOD_REVIEWS, b"{'asin': 1}", META, ", line 1: asin is not a text" + MEND),
+    "no categories": (GOOD_REVIEWS, b"{'asin': 'i1'}", META, ", line 1: categories is missing" + MEND),
+    "empty categories": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': []}", META,
+                         ", line 1: the item has no category" + MEND),
+    "an empty last path": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': [['E'], []]}", META,
+                           ", line 1: the item has no category" + MEND),
+    "categories that are flat": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': ['E']}", META,
+                                 ", line 1: categories is not a list of lists of names" + MEND),
+    "reviewed items without meta": (lines(review(), review(item="i8"), review(item="i9")), GOOD_META, META,
+                                    " has no line for 2 reviewed items, i8 the first; fetch both files again, they must "
+                                    "belong together"),
+    "an empty meta file": (GOOD_REVIEWS, b"", META, " is empty" + FETCH),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_bad_input_is_one_error_and_what_was_there_stays(tmp_path, name):
+    reviews, meta, file, fault = BAD[name]
+    convert(write(tmp_path / "good"), tmp_path / "out")
+    before = read(tmp_path / "out")
+    raw = write(tmp_path / "raw", reviews, meta)
+    with pytest.raises(UserError) as error:
+        convert(raw, tmp_path / "out")
+    assert str(error.value) == "%s%s" % (raw / file, fault)
+    assert read(tmp_path / "out") == before
+
+
+def test_a_damaged_gzip_file_is_an_error(tmp_path):
+    packed = bytearray(gzip.compress(GOOD_REVIEWS))
+    packed[-6] ^= 1  # in the checksum
+    with pytest.raises(UserError, match="can't be read .*; fetch it again"):
+        convert(write(tmp_path / "raw", bytes(packed), suffix=".gz"), tmp_path / "out")
+
+
+def test_a_line_of_absurd_length_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert_pd, "LINE_LIMIT", 1000)
+    monkeypatch.setattr(raw_files, "_BLOCK", 300)
+    raw = write(tmp_path / "raw", lines(review()) + lines(review(reviewText="x" * 2000)))
+    with pytest.raises(UserError, match="line 2: longer than 1000 bytes"):
+        convert(raw, tmp_path / "out")
+
+
+def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
+    raw = write(tmp_path / "raw")
+    for block in (1, 7, 64):
+        monkeypatch.setattr(raw_files, "_BLOCK", block)
+        reviews, meta, _ = convert(raw, tmp_path / "out")
+        assert len(reviews) == 3 and len(meta) == 2
+
+
+@pytest.mark.parametrize("value", ["__import__('os').mkdir('ran')", "[].append(open('ran', 'w'))", "[x for x in 'ab']", "f'{1}'"])
+def test_a_meta_line_can_run_nothing(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    raw = write(tmp_path / "raw", meta=("{'asin': 'i1', 'categories': %s}" % value).encode())
+    with pytest.raises(UserError, match="line 1: not a record"):
+        convert(raw, tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_and_ambiguous_files_are_errors(tmp_path):
+    with pytest.raises(UserError, match="can't be listed"):
+        convert(tmp_path / "nowhere", tmp_path / "out")
+    raw = write(tmp_path / "raw")
+    (raw / "reviews_Electronics.json.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"several files reviews_Electronics\*.json\[.gz\] \(reviews_Electronics_5.json, "):
+        convert(raw, tmp_path / "out")
+    (raw / META).unlink()
+    (raw / "reviews_Electronics.json.gz").unlink()
+    with pytest.raises(UserError, match=r"no meta_Electronics\*.json\[.gz\] in .*; run utils/0_download_raw.sh"):
+        convert(raw, tmp_path / "out")
+
+
+def test_unknown_data_needs_skip_checksum(tmp_path):
+    raw = write(tmp_path / "raw")
+    with pytest.raises(UserError) as error:
+        convert(raw, tmp_path / "out", skip_checksum=False)
+    assert str(error.value) == (
+        "%s: the md5 of its unpacked content is %s, but 89fd3bb8a4a701ecf5be75c840bb6979 is expected; fetch the file again, "
+        "or set SKIP_CHECKSUM=1 for a data set of your own" % (raw / REVIEWS, hashlib.md5(GOOD_REVIEWS).hexdigest()))
+    assert read(tmp_path / "out") == {}
+
+
+def test_published_data_is_known_by_its_sums(tmp_path, monkeypatch):
+    for kind, content in (("reviews", GOOD_REVIEWS), ("meta", GOOD_META)):
+        monkeypatch.setitem(raw_files.KNOWN_MD5, kind, hashlib.md5(content).hexdigest())
+    raw = write(tmp_path / "mine", gzip.compress(GOOD_REVIEWS), gzip.compress(GOOD_META), ".gz")
+    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "amazon_electronics"
+    (raw / "sample.json").write_text('{"dataset": "sample_small"}')
+    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "amazon_electronics"
+
+
+def test_a_sample_bears_its_own_name_and_needs_no_sum(tmp_path):
+    raw = write(tmp_path / "raw")
+    (raw / "sample.json").write_text('{"dataset": "sample_small"}')
+    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "sample_small"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"dataset": "amazon_electronics"}'])
+def test_a_sample_that_does_not_say_its_name_is_an_error(tmp_path, content):
+    raw = write(tmp_path / "raw")
+    (raw / "sample.json").write_text(content)
+    with pytest.raises(UserError, match="sample.json does not name a data set"):
+        convert(raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize("folder, name", [("my, data", "my__data"), ("amazon_electronics", "amazon_electronics_unverified"),
+                                          ("sample_full", "sample_full_unverified"), ("b-1.2", "b-1.2")])
+def test_other_data_bears_its_folders_name(tmp_path, folder, name):
+    assert convert(write(tmp_path / folder), tmp_path / "out")[2] == name
+
+
+def test_if_needed_converts_again_only_what_has_changed(tmp_path):
+    raw, out = write(tmp_path / "raw"), tmp_path / "out"
+    assert convert(raw, out, if_needed=True)[2] == "raw"
+    before = read(out)
+    assert convert(raw, out, if_needed=True)[2] is None
+    assert read(out) == before
+    (out / "meta.pkl").unlink()
+    assert convert(raw, out, if_needed=True)[2] == "raw"
+    write(raw, reviews=lines(review()))
+    assert len(convert(raw, out, if_needed=True)[0]) == 1
+    (out / "source.json").write_text("junk")
+    assert convert(raw, out, if_needed=True)[2] == "raw"
+
+
+def test_the_mark_is_gone_while_the_pickles_are_replaced(tmp_path, monkeypatch):
+    raw, out = write(tmp_path / "raw"), tmp_path / "out"
+    convert(raw, out)
+
+    def fail(path, parts):
+        raise OSError("no space left")
+    monkeypatch.setattr(convert_pd, "dump_parts", fail)
+    with pytest.raises(OSError):
+        convert(raw, out)
+    assert sorted(read(out)) == ["meta.pkl", "reviews.pkl"]
+
+
+@pytest.mark.parametrize("folder", [ROOT, os.path.join(ROOT, "utils")])
+def test_the_script_runs_from_the_root_and_from_utils(tmp_path, folder):
+    write(tmp_path / "raw")
+    command = [sys.executable, os.path.relpath(SCRIPT, folder), "--output", str(tmp_path / "out")]
+    environment = dict(os.environ, RAW_DATA=str(tmp_path / "raw"), SKIP_CHECKSUM="0")
+    refused = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             universal_newlines=True)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1 and refused.stdout == ""
+    done = subprocess.run(command, cwd=folder, env=dict(environment, SKIP_CHECKSUM="1"), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(read(tmp_path / "out")) == ["meta.pkl", "reviews.pkl", "source.json"]

@@ -1,0 +1,93 @@
+"""reviews.pkl and meta.pkl -> remap.pkl: texts become integer ids.
+
+`python utils/2_remap_id.py [--output FOLDER] [--if_needed]`
+
+remap.pkl holds, one after another:
+1. the reviews frame: reviewerID, asin (ids) and unixReviewTime, int64, sorted by user, then time, ties in file order
+2. cate_list: int32 [items], the category of each item; the category is the last name of the item's last path
+3. (user_count, item_count, cate_count, example_count)
+4. (asin_key, cate_key, revi_key): lists of text in code point order; a text's position is its id
+5. {"dataset": name}
+"""
+import argparse
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+from utils.files import ROOT, UserError, run_main  # noqa: E402
+from utils.pickles import dump_parts, load_parts  # noqa: E402
+
+_REMEDY = "run utils/1_convert_pd.py"
+
+
+def remap(reviews, meta):
+    """Returns the first four parts of remap.pkl (see above) of a reviews and a meta frame.
+
+    reviews: columns reviewerID, asin (text or categorical) and unixReviewTime, in file order
+    meta: columns asin (text) and categories (list of category paths), a row per reviewed item, in any order
+    """
+    asin_key = sorted(meta["asin"].tolist())
+    category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"], meta["categories"])}
+    cate_key = sorted(set(category_of.values()))
+    users, items = pd.Categorical(reviews["reviewerID"]), pd.Categorical(reviews["asin"])
+    revi_key = sorted(users.categories.tolist())
+
+    user_ids, item_ids = _ids(users, revi_key), _ids(items, asin_key)
+    times = reviews["unixReviewTime"].to_numpy(dtype=np.int64)
+    order = np.lexsort((times, user_ids))  # stable: ties stay in file order
+    frame = pd.DataFrame({"reviewerID": user_ids[order], "asin": item_ids[order], "unixReviewTime": times[order]})
+
+    cate_id = {name: position for position, name in enumerate(cate_key)}
+    cate_list = np.array([cate_id[category_of[asin]] for asin in asin_key], dtype=np.int32)
+    counts = (len(revi_key), len(asin_key), len(cate_key), len(frame))
+    return frame, cate_list, counts, (asin_key, cate_key, revi_key)
+
+
+def _ids(categorical, key):
+    """Returns the position in `key` of each value of `categorical`: int64 [values]."""
+    position_of = {text: position for position, text in enumerate(key)}
+    ids = np.array([position_of[text] for text in categorical.categories], dtype=np.int64)
+    return ids[categorical.codes]
+
+
+def remap_files(folder, if_needed=False):
+    """Writes FOLDER/remap.pkl; returns its counts, or None where `if_needed` and it is newer than what it is made of.
+
+    Raises `UserError` where what utils/1_convert_pd.py writes into `folder` is missing or damaged.
+    """
+    mark, output = os.path.join(folder, "source.json"), os.path.join(folder, "remap.pkl")
+    try:
+        with open(mark, encoding="utf-8") as file:
+            dataset = json.load(file)["dataset"]
+        if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
+            return None
+        (reviews,) = load_parts(os.path.join(folder, "reviews.pkl"), _REMEDY)
+        (meta,) = load_parts(os.path.join(folder, "meta.pkl"), _REMEDY)
+        parts = remap(reviews, meta)
+    except FileNotFoundError:
+        raise UserError("%s not found; %s" % (mark, _REMEDY)) from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s" % (folder, _REMEDY)) from None
+    dump_parts(output, list(parts) + [{"dataset": dataset}])
+    return parts[2]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="reviews.pkl and meta.pkl -> remap.pkl.")
+    parser.add_argument("--output", default=os.path.join(ROOT, "raw_data"),
+                        help="folder of the three (default: raw_data)")
+    parser.add_argument("--if_needed", action="store_true", help="do nothing where remap.pkl is made already")
+    arguments = parser.parse_args()
+    counts = remap_files(arguments.output, arguments.if_needed)
+    if counts is None:
+        print("%s: remap.pkl is up to date" % arguments.output)
+    else:
+        print("%s: remap.pkl made: %d users, %d items, %d categories, %d reviews" % ((arguments.output,) + counts))
+
+
+if __name__ == "__main__":
+    run_main(main)
