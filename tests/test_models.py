@@ -30,7 +30,7 @@ def golden_batch(case, *candidates):
                       np.stack([batch["y"]] * len(candidates), axis=1))
 
 
-def test_logits_scores_and_loss_are_the_authors(case):
+def test_golden_logits_scores_and_loss(case):
     expected = case["expected"]
     with golden_graph(case) as graph:
         graph.load_known_values()
@@ -43,7 +43,7 @@ def test_logits_scores_and_loss_are_the_authors(case):
     assert loss == pytest.approx(expected["loss"], abs=1e-5)
 
 
-def test_gradients_are_the_authors(case):
+def test_golden_gradients(case):
     with golden_graph(case) as graph:
         graph.load_known_values()
         gradients = graph.gradients(golden_batch(case, "i"))
@@ -54,7 +54,7 @@ def test_gradients_are_the_authors(case):
         assert gradients[name].sum() == pytest.approx(expected["sum"], rel=1e-3, abs=1e-6), name
 
 
-def test_five_training_steps_are_the_authors(case):
+def test_golden_training_steps(case):
     expected = case["expected"]
     with golden_graph(case, optimizer=expected["optimizer"]["name"]) as graph:
         graph.load_known_values()
@@ -65,7 +65,7 @@ def test_five_training_steps_are_the_authors(case):
     np.testing.assert_allclose(logits[:, 0], expected["logits_after_5_steps"], atol=1e-5)
 
 
-def test_variables_bear_the_authors_names_and_shapes(case):
+def test_golden_names_and_shapes_of_variables(case):
     dead = {"user_emb_w", "hist_bn/gamma", "hist_bn/beta"}  # they take no gradient in the authors' graphs
     expected = {name: shape for name, shape in case["expected"]["variables"].items() if name not in dead}
     with golden_graph(case) as graph:

@@ -218,12 +218,12 @@ def test_a_batch_larger_than_the_data_is_refused(folder):
 
 
 @pytest.mark.parametrize("flags, error", [
-    (["--batch_size", "0"], "argument --batch_size: 0 is less than 1; see --help"),
-    (["--batch_size", "-1"], "argument --batch_size: -1 is less than 1; see --help"),
-    (["--batch_size", "many"], "argument --batch_size: invalid whole number value: 'many'; see --help"),
-    (["--num_accelerators", "0"], "argument --num_accelerators: 0 is less than 1; see --help"),
-    (["--lr", "nan"], "argument --lr: nan is not a number above 0; see --help"),
-    (["--seed", "-3"], "argument --seed: -3 is not in 0 .. 2147483647; see --help"),
+    (["--batch_size", "0"], "argument --batch_size: 0 is less than 1; see train.py --help"),
+    (["--batch_size", "-1"], "argument --batch_size: -1 is less than 1; see train.py --help"),
+    (["--batch_size", "many"], "argument --batch_size: invalid whole number value: 'many'; see train.py --help"),
+    (["--num_accelerators", "0"], "argument --num_accelerators: 0 is less than 1; see train.py --help"),
+    (["--lr", "nan"], "argument --lr: nan is not a number above 0; see train.py --help"),
+    (["--seed", "-3"], "argument --seed: -3 is not in 0 .. 2147483647; see train.py --help"),
     (["--optimizer", "magic"], "argument --optimizer: invalid choice: 'magic' (choose from "),
     (["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),
 ])

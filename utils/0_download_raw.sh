@@ -9,6 +9,7 @@ set -euo pipefail
 
 RAW_DATA_URLS=${RAW_DATA_URLS:-http://snap.stanford.edu/data/amazon/productGraph/categoryFiles}  # tried in turn
 SKIP_CHECKSUM=${SKIP_CHECKSUM:-0}  # 1: take a file whatever its sum
+PYTHON=${PYTHON:-python3}  # its standard library is enough
 ATTEMPTS=20  # for one file from one address, as long as each brings it further
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -66,7 +67,7 @@ download() {
             resumed=$(size_of "$part")
             echo "$file: fetching from ${base%/}" >&2
             if ! fetch "${base%/}/$file" "$part"; then break; fi
-            if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$(python3 "$here/raw_files.py" verify "$part" 2>&1); then
+            if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/raw_files.py" verify "$part" 2>&1); then
                 mv -f "$part" "$folder/$file"
                 return
             fi
@@ -85,7 +86,7 @@ download() {
 if (($# > 1)) || [[ ${1:-} == -* ]]; then die "usage: 0_download_raw.sh [FOLDER]"; fi
 folder=${1:-${RAW_DATA:-$here/../raw_data}}
 command -v curl > /dev/null || die "curl not found; install it, or put the files into $folder: ${files[*]}"
-command -v python3 > /dev/null || die "python3 not found; install Python 3.7 or newer"
+command -v "$PYTHON" > /dev/null || die "$PYTHON not found; install Python 3.7 or newer"
 read -r -d '' -a bases < <(printf '%s\0' "$RAW_DATA_URLS") || true
 if ((${#bases[@]} == 0)); then die "RAW_DATA_URLS is empty; unset it, or set it to addresses"; fi
 mkdir -p "$folder" || die "can't make the folder $folder; choose another"

@@ -8,7 +8,6 @@ source.json   the data set's name and the raw files that the two were made from;
               there, the two are whole and belong together
 A raw file is parsed, never evaluated.
 """
-import argparse
 import ast
 import contextlib
 import json
@@ -20,14 +19,14 @@ from collections import defaultdict
 from itertools import count
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import numpy as np  # noqa: E402
-import orjson  # noqa: E402
-import pandas as pd  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import numpy as np
+import orjson
+import pandas as pd
+from tqdm import tqdm
 
-from utils.files import ROOT, UserError, replacing, run_main  # noqa: E402
-from utils.pickles import dump_parts  # noqa: E402
-from utils.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, default_folder, find_raw_file  # noqa: E402
+from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.pickles import dump_parts
+from utils.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, default_folder, find_raw_file
 
 RESERVED_NAMES = ("amazon_electronics", "sample_small", "sample_full")  # a data set of the user's can't bear them
 LINE_LIMIT = 64 << 20  # bytes; a real line has some thousands
@@ -302,7 +301,7 @@ def _safe(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Raw Amazon files -> reviews.pkl, meta.pkl, source.json.")
+    parser = Parser(description="Raw Amazon files -> reviews.pkl, meta.pkl, source.json.")
     parser.add_argument("--raw_data", default=default_folder(),
                         help="folder of the raw files (default: $RAW_DATA, else raw_data)")
     parser.add_argument("--output", default=os.path.join(ROOT, "raw_data"),

@@ -9,17 +9,16 @@ remap.pkl holds, one after another:
 4. (asin_key, cate_key, revi_key): lists of text in code point order; a text's position is its id
 5. {"dataset": name}
 """
-import argparse
 import json
 import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
+import numpy as np
+import pandas as pd
 
-from utils.files import ROOT, UserError, run_main  # noqa: E402
-from utils.pickles import dump_parts, load_parts  # noqa: E402
+from utils.files import ROOT, Parser, UserError, run_main
+from utils.pickles import dump_parts, load_parts
 
 _REMEDY = "run utils/1_convert_pd.py"
 
@@ -77,7 +76,7 @@ def remap_files(folder, if_needed=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="reviews.pkl and meta.pkl -> remap.pkl.")
+    parser = Parser(description="reviews.pkl and meta.pkl -> remap.pkl.")
     parser.add_argument("--output", default=os.path.join(ROOT, "raw_data"),
                         help="folder of the three (default: raw_data)")
     parser.add_argument("--if_needed", action="store_true", help="do nothing where remap.pkl is made already")

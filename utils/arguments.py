@@ -3,15 +3,8 @@ import argparse
 import math
 import os
 
-from utils.files import UserError
+from utils.files import Parser
 from utils.results import RESULTS
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line and exit status 1, as all of the project's are."""
-
-    def error(self, message):
-        raise UserError("%s; see --help" % message)
 
 
 def at_least(low):

@@ -8,7 +8,6 @@ last item, with a negative, after the history of all the others. Item 0 is histo
 The sets are columns over one array of items, sorted by user and time. A history is an offset and a length into it,
 so memory grows with reviews, not with reviews times history.
 """
-import argparse
 import collections
 import hashlib
 import itertools
@@ -18,7 +17,7 @@ import random
 import numpy as np
 from tqdm import tqdm
 
-from utils.files import ROOT, UserError
+from utils.files import ROOT, Parser, UserError
 from utils.pickles import dump_parts, load_parts
 
 SEED = 1234  # of the negatives and of the order of examples: part of the recipe, not a hyperparameter
@@ -204,7 +203,7 @@ def fingerprint(dataset):
 
 def build_dataset(folder):
     """The command `python build_dataset.py` of the model in `folder`: remap.pkl -> dataset.pkl."""
-    parser = argparse.ArgumentParser(description="Builds dataset.pkl, what the models train and are tested on.")
+    parser = Parser(description="Builds dataset.pkl, what the models train and are tested on.")
     parser.add_argument("--remap", default=REMAP, help="integer ids, made by ./prepare_dataset.sh (default: %(default)s)")
     parser.add_argument("--output", default=os.path.join(folder, "dataset.pkl"), help="default: %(default)s")
     arguments = parser.parse_args()

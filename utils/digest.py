@@ -2,7 +2,6 @@
 
 sha256 over the little-endian int64 bytes of columns, or over UTF-8 text; --help names the files.
 """
-import argparse
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ import numpy as np
 
 from utils.batches import flat_histories
 from utils.dataset import REMAP, read_dataset, read_remap
-from utils.files import ROOT, run_main
+from utils.files import ROOT, Parser, run_main
 
 
 def sha256(columns):
@@ -41,7 +40,7 @@ def digests(remap_path, dataset_path):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m utils.digest", description=__doc__)
+    parser = Parser(prog="python -m utils.digest", description=__doc__)
     parser.add_argument("--remap", default=REMAP, help="default: %(default)s")
     parser.add_argument("--dataset", default=os.path.join(ROOT, "din", "dataset.pkl"), help="default: %(default)s")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 Every output of the project is written beside its final place and renamed into it, so that a run that is
 interrupted, or that meets bad input, leaves what was there before untouched.
 """
+import argparse
 import contextlib
 import os
 import shutil
@@ -17,14 +18,19 @@ class UserError(Exception):
     """Something that the user can mend; the message says what is wrong and what to do, in one line."""
 
 
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line and exit status 1, as all of the project's are."""
+
+    def error(self, message):
+        raise UserError("%s; see %s --help" % (message, self.prog))
+
+
 def run_main(main):
     """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1."""
     try:
         main()
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
         sys.exit("error: %s" % error)  # sys.exit prints a string to standard error and exits with 1
-    except OSError as error:  # a folder that can't be written, a full disk
-        sys.exit("error: %s" % error)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -19,7 +19,6 @@ all purchases lie on one line twice: as copies of the items, sorted by (category
 in random order, each a run of purchases. What lies at the same place belongs together. The rest is shuffling copies
 among places, in ever wider groups, which changes neither shape.
 """
-import argparse
 import collections
 import json
 import os
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from utils.files import ROOT, UserError, replacing, run_main  # noqa: E402
+from utils.files import ROOT, Parser, UserError, replacing, run_main
 
 REVIEWS_FILE, META_FILE, SAMPLE_FILE = "reviews_Electronics_5.json", "meta_Electronics.json", "sample.json"
 DEFAULT_SEED = 1234
@@ -492,14 +491,9 @@ def _read_marker(path):
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError("%s; see %s --help" % (message, self.prog))
-
-
 def main():
     """Writes the sample that the command line asks for."""
-    parser = _Parser(description="Makes a data set in the format of Amazon's raw files, from a seed.")
+    parser = Parser(description="Makes a data set in the format of Amazon's raw files, from a seed.")
     parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as "
                         "the real Amazon Electronics, 1.7 GB, in about a minute")
     parser.add_argument("--output", metavar="FOLDER",

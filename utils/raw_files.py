@@ -11,7 +11,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from utils.files import ROOT, UserError, run_main  # noqa: E402
+from utils.files import ROOT, UserError, run_main
 
 KINDS = ("reviews", "meta")
 KNOWN_MD5 = {  # of the unpacked content

@@ -5,13 +5,12 @@ The programs write their own rows, when all has gone well. train.sh and infer.sh
     python -m utils.results set_aside train      everything in results/, since new training makes it stale
     python -m utils.results set_aside infer      what earlier inference left
 """
-import argparse
 import csv
 import glob
 import os
 import subprocess
 
-from utils.files import ROOT, UserError, replacing, run_main, set_aside
+from utils.files import ROOT, Parser, UserError, replacing, run_main, set_aside
 
 RESULTS = os.path.join(ROOT, "results")
 
@@ -102,7 +101,7 @@ def set_results_aside(folder, stage):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m utils.results", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m utils.results", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["set_aside"])
     parser.add_argument("stage", choices=["train", "infer"])
     parser.add_argument("--results", default=RESULTS, help="default: %(default)s")

@@ -3,4 +3,4 @@
 train_batches(train, batch_size, seed, epoch)   one epoch of (history, candidate, label), in an order of its own
 test_batches(test, batch_size)                  every test user with the candidates [positive, negative]
 """
-from utils.batches import Batch, test_batches, train_batches  # noqa: F401
+from utils.batches import Batch, test_batches, train_batches

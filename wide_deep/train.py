@@ -5,7 +5,7 @@ import sys
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(FOLDER))
 
-from utils import timing  # noqa: F401  imported first: its clock counts this script's start-up
+from utils import timing  # imported first: its clock counts this script's start-up
 from utils.arguments import train_parser
 from utils.files import run_main
 
