@@ -79,7 +79,7 @@ class Graph:
 def random_dataset(users=60, items=50, categories=7, seed=0):
     """A data set of random purchases, with histories from 1 to 20 items."""
     random = np.random.RandomState(seed)
-    counts = random.randint(3, 22, users)
+    counts = random.randint(3, min(22, items - 1), users)
     owned = [random.permutation(items)[:count] for count in counts]
     train, test = build_sets(np.repeat(np.arange(users), counts), np.concatenate(owned), items, seed=seed)
     return Dataset(train, test, random.randint(0, categories, items).astype(np.int32), users, items, categories, "random")

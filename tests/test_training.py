@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from tests.helpers import model_class, random_dataset, run_script
+from tests.helpers import MODELS, Graph, golden, model_class, random_dataset, run_script
 from utils.arguments import common_parser, train_parser
+from utils.batches import test_batches as batches_of_test
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import UserError
 from utils.infer_loop import infer
@@ -232,3 +233,26 @@ def test_bad_flags_are_one_line_and_exit_status_1(flags, error):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: " + error)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_checkpoint_of_the_originals_variables_is_loaded(tmp_path, name):
+    """Dead variables and the counter of epochs included, without a state.json."""
+    dataset = random_dataset(items=20, categories=5)
+    folder = Folder(tmp_path / name, dataset, model=name)
+    with tf.Graph().as_default(), tf.Session() as session:
+        for variable, shape in golden(name)["expected"]["variables"].items():
+            tf.get_variable(variable, shape, initializer=tf.random_uniform_initializer(-1, 1, seed=len(variable)))
+        tf.Variable(168000, trainable=False, name="global_step", dtype=tf.int64)
+        tf.Variable(3, trainable=False, name="global_epoch_step")
+        session.run(tf.global_variables_initializer())
+        values = session.run({variable.op.name: variable for variable in tf.global_variables()})
+        os.makedirs(folder.save_path)
+        tf.train.Saver().save(session, os.path.join(folder.save_path, "ckpt"))
+    row = folder.infer("--batch_size", 16)
+    assert row["checkpoint_step"] == "168000"
+    with Graph(name, 20, 5, dataset.cate_list) as graph:
+        for variable in graph.model.variables:
+            variable.load(values[variable.op.name], graph.session)
+        scores = np.concatenate([graph.model.score(batch) for batch in batches_of_test(dataset.test, 16)])
+    assert float(row["gauc"]) == pytest.approx(np.mean(scores[:, 0] > scores[:, 1]), abs=1e-6)

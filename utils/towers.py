@@ -4,6 +4,7 @@ Each device computes the loss and the gradients of its share of the recommendati
 So the sum over the devices is the loss and the gradient of the whole batch, uneven and empty shares included.
 """
 import functools
+import os
 import platform
 
 from utils.files import UserError
@@ -48,7 +49,8 @@ def describe_device(count):
     names = gpu_names()
     if names:
         return names[0] if count == 1 else "%d x %s" % (count, names[0])
-    return "CPU %s" % _cpu_model() + (" as %d logical devices" % count if count > 1 else "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return "CPU %s (%d cores)" % (_cpu_model(), cores) + (" as %d logical devices" % count if count > 1 else "")
 
 
 def _cpu_model():

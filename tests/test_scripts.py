@@ -1,0 +1,139 @@
+"""run.sh, train.sh, infer.sh, prepare_dataset.sh and setup.sh, run as their users run them, in a copy of the project."""
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import random_dataset
+from utils.dataset import write_dataset
+from utils.files import ROOT
+
+FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project without anything that running it has made."""
+    copy = tmp_path / "project"
+    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "save_path*", "dataset.pkl", "__pycache__", ".*")
+    shutil.copytree(ROOT, str(copy), ignore=made)
+    return copy
+
+
+def run(project, *command, **environment):
+    """Runs a script in the environment that the tests run in; `environment` holds further variables."""
+    clean = {name: value for name, value in os.environ.items()
+             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "RAW_DATA", "CONDA_PREFIX")}
+    clean.update(VIRTUAL_ENV=sys.prefix, **environment)
+    return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+
+
+def rows(project, stage):
+    with open(str(project / "results" / ("results_%s.csv" % stage)), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_datasets(project):
+    for folder in FOLDERS:
+        write_dataset(str(project / folder / "dataset.pkl"), random_dataset())
+
+
+def test_run_trains_and_infers_at_each_batch_size(project):
+    write_datasets(project)
+    done = run(project, "./run.sh", "--eval_every", 5, MODELS="din_dice pnn", BATCH_SIZES="64 128", EPOCHS="1")
+    assert done.returncode == 0, done.stderr
+    expected = [(model, batch_size) for model in ("din_dice", "pnn") for batch_size in ("64", "128")]
+    for stage in ("train", "infer"):
+        assert [(row["model"], row["batch_size"]) for row in rows(project, stage)] == expected
+        for model, batch_size in expected:
+            log = (project / "results" / ("result_%s_%s_%s.txt" % (stage, model, batch_size))).read_text()
+            assert "Total recommendations: " in log
+    for trained, inferred in zip(rows(project, "train"), rows(project, "infer")):
+        assert trained["epochs"] == "1"
+        assert inferred["gauc"] == trained["best_gauc"] and inferred["checkpoint_step"] == trained["best_step"]
+    assert (project / "din" / "save_path" / "dice" / "batch_64" / "ckpt.index").exists()
+    assert (project / "pnn" / "save_path" / "batch_128" / "ckpt.index").exists()
+    assert "\x1b" not in done.stdout and "\r" not in done.stdout
+
+
+def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):
+    write_datasets(project)
+    results = project / "results"
+    results.mkdir()
+    (results / "results_train.csv").write_text("earlier\n")
+    done = run(project, "./run.sh", BATCH_SIZES="64 99999", EPOCHS="1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: a batch of 99999 is larger than the training set")
+    assert [row["batch_size"] for row in rows(project, "train")] == ["64"]
+    assert not (results / "results_infer.csv").exists()
+    kept, = project.glob("results_*")
+    assert (kept / "results_train.csv").read_text() == "earlier\n"
+
+
+def test_inference_before_training_says_to_train_first(project):
+    write_datasets(project)
+    done = run(project, "./infer.sh", BATCH_SIZES="64")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no checkpoint ")
+    assert done.stderr.rstrip().endswith("train first: python train.py")
+
+
+@pytest.mark.parametrize("script", ["./train.sh", "./infer.sh", "./run.sh"])
+def test_an_unknown_model_is_an_error(project, script):
+    done = run(project, script, MODELS="din dien")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: no model dien; MODELS is 'all' or some of: din din_dice deepFM pnn wide_deep\n"
+
+
+@pytest.mark.parametrize("command", [["./prepare_dataset.sh", "--sample", "huge"], ["./prepare_dataset.sh", "real"],
+                                     ["./setup.sh", "everything"]])
+def test_unknown_arguments_are_an_error(project, command):
+    done = run(project, *command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: unknown arguments: ") and done.stderr.count("\n") == 1
+
+
+def test_prepared_steps_are_skipped_and_another_data_set_makes_all_anew(project):
+    first = run(project, "./prepare_dataset.sh", "--sample")
+    assert first.returncode == 0, first.stderr
+    made = {folder: (project / folder / "dataset.pkl").stat().st_mtime_ns for folder in FOLDERS}
+    again = run(project, "./prepare_dataset.sh", "--sample")
+    assert again.returncode == 0 and again.stdout.count("up to date") == 2 + len(FOLDERS)
+    assert {folder: (project / folder / "dataset.pkl").stat().st_mtime_ns for folder in FOLDERS} == made
+
+    own = project / "raw_data" / "own data"
+    own.mkdir()
+    (own / "reviews_Electronics_5.json").write_text("".join(
+        '{"reviewerID": "U%d", "asin": "I%d", "unixReviewTime": %d}\n' % (user, (user + k) % 9, k)
+        for user in range(8) for k in range(4)))
+    (own / "meta_Electronics.json").write_text("".join(
+        "{'asin': 'I%d', 'categories': [['Own', 'C%d']]}\n" % (item, item % 3) for item in range(9)))
+    refused = run(project, "./prepare_dataset.sh", RAW_DATA=str(own))
+    assert refused.returncode == 1 and "SKIP_CHECKSUM=1" in refused.stderr
+    assert {folder: (project / folder / "dataset.pkl").stat().st_mtime_ns for folder in FOLDERS} == made
+    changed = run(project, "./prepare_dataset.sh", RAW_DATA=str(own), SKIP_CHECKSUM="1")
+    assert changed.returncode == 0, changed.stderr
+    assert changed.stdout.count("own_data, 32 training examples, 8 test users, 9 items, 3 categories") == len(FOLDERS)
+
+
+def test_each_model_folder_works_as_the_readme_says(project):
+    write_datasets(project)
+    done = run(project, "bash", "-c", "cd deepFM && %s train.py --batch_size 64 --epochs 1 > log.txt 2>&1" % sys.executable)
+    assert done.returncode == 0
+    log = (project / "deepFM" / "log.txt").read_text()
+    assert log.startswith("test_gauc: ") and "Epoch 0 DONE\tCost time: " in log, log
+    assert (project / "deepFM" / "save_path" / "ckpt.index").exists()
+    row, = rows(project, "train")
+    assert (row["model"], row["optimizer"], row["learning_rate"]) == ("deepFM", "adam", "0.001")
+
+
+def test_setup_keeps_an_installed_tensorflow_and_ends_with_what_it_found(project):
+    done = run(project, "./setup.sh", "--test")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Keeping the TensorFlow that is installed."
+    assert lines[-2].startswith("TensorFlow ") and lines[-1].startswith("Devices: ")
