@@ -213,4 +213,4 @@ def build_dataset(folder):
     dataset = Dataset(train, test, np.asarray(cate_list, np.int32), user_count, item_count, cate_count, source["dataset"])
     write_dataset(arguments.output, dataset)
     print("%s: %s, %d training examples, %d test users, %d items, %d categories"
-          % (os.path.relpath(arguments.output), dataset.name, len(train.items), len(test.users), item_count, cate_count))
+          % (os.path.relpath(arguments.output, ROOT), dataset.name, len(train.items), len(test.users), item_count, cate_count))
