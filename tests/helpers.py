@@ -16,7 +16,6 @@ from utils.towers import session_config
 
 MODELS = {"din": "din.model", "din_dice": "din.model_dice", "pnn": "pnn.model", "deepFM": "deepFM.model",
           "wide_deep": "wide_deep.model"}
-DATA = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")  # beside the project in CI, nowhere else
 
 
 def model_class(name):

@@ -1,13 +1,12 @@
 """dataset.pkl holds the examples, negatives and order of the seed's recipe, and is read back whole or refused."""
 import json
-import os
 import pickle
 import random
 
 import numpy as np
 import pytest
 
-from tests.helpers import DATA, golden, random_dataset, run_script
+from tests.helpers import golden, random_dataset, run_script
 from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
 from utils.files import UserError
 from utils.pickles import dump_parts
@@ -167,20 +166,6 @@ def test_the_fingerprint_tells_data_sets_apart():
     labels[0] = 1 - labels[0]
     assert fingerprint(changed(labels=labels)) != fingerprint(small_dataset())
     assert fingerprint(random_dataset()) != fingerprint(small_dataset())
-
-
-@pytest.fixture(scope="module")
-def beauty(tmp_path_factory):
-    """The real Beauty purchases, prepared as a user does it."""
-    if not os.path.isdir(DATA):
-        pytest.skip("the Beauty purchases are not beside the project (%s)" % DATA)
-    folder = tmp_path_factory.mktemp("beauty")
-    for command in (["utils/1_convert_pd.py", "--raw_data", DATA, "--output", folder],
-                    ["utils/2_remap_id.py", "--output", folder],
-                    ["din/build_dataset.py", "--remap", folder / "remap.pkl", "--output", folder / "dataset.pkl"]):
-        done = run_script(*command, env={"SKIP_CHECKSUM": "1"})
-        assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_digests_of_real_purchases_are_the_seeds(beauty):

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from tests.helpers import MODELS, Graph
+from tests.helpers import MODELS, Graph, golden
 from utils import metrics
 from utils.batches import test_batches as batches_of_test, train_batches
-from utils.dataset import Dataset, build_sets
+from utils.dataset import Dataset, build_sets, read_dataset
 from utils.make_sample import SIZES, Sizes, make_purchases
 
 TINY = Sizes(users=2000, items=1100, categories=60, reviews=17200, products=1100, text_bytes=100)
@@ -64,6 +64,14 @@ def test_on_the_small_sample_din_ends_clearly_above_mean_pooling_and_popularity(
             best[name] = gauc(graph, dataset.test)
     assert best["din"] > best["pnn"] + 0.02
     assert best["pnn"] > gauc_without_history(dataset) + 0.1
+
+
+def test_on_real_purchases_din_nears_its_reference_in_two_epochs(beauty):
+    """The reference is the best of five epochs with the same settings, by an independent implementation."""
+    dataset = read_dataset(str(beauty / "dataset.pkl"))
+    with model("din", dataset) as graph:
+        train(graph, dataset, epochs=2, lr=0.001)
+        assert gauc(graph, dataset.test) > golden("gauc_amazon_beauty")["adam_0.001_batch_256_5_epochs"]["din"] - 0.01
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))

@@ -122,7 +122,8 @@ def test_no_variable_is_without_a_gradient(case):
         assert all(gradient is not None for gradient in graph.model.gradients)
         graph.load_known_values()
         for name, gradient in graph.gradients(golden_batch(case, "i")).items():
-            assert np.abs(gradient).max() > 0, name
+            if name != "f3_att/bias":  # the softmax after it takes its effect away: its gradient is 0
+                assert np.abs(gradient).max() > 0, name
 
 
 def test_a_shared_variable_starts_equal_in_every_model_and_differs_with_the_seed():

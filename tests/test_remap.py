@@ -1,5 +1,4 @@
 """2_remap_id.py: reviews.pkl and meta.pkl in, remap.pkl out."""
-import hashlib
 import importlib
 import json
 import os
@@ -16,8 +15,6 @@ from utils.pickles import dump_parts, load_parts
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 remap_id = importlib.import_module("utils.2_remap_id")
-
-SHARED = os.path.join(ROOT, "..", "shared")
 
 
 def transcription(reviews, meta):
@@ -118,21 +115,3 @@ def test_the_script_runs_from_the_root_and_from_utils(folder, working_folder):
     assert (done.returncode, done.stderr) == (0, "")
     assert refused.returncode == 1
     assert refused.stderr == "error: %s not found; run utils/1_convert_pd.py\n" % (folder / "nowhere" / "source.json")
-
-
-@pytest.mark.skipif(not os.path.isdir(SHARED), reason="the Beauty data set is not beside the project (../shared)")
-def test_beauty_has_the_known_digests(tmp_path):
-    with open(os.path.join(SHARED, "golden", "pipeline_amazon_beauty.json")) as file:
-        golden = json.load(file)
-    name = convert_pd.convert(os.path.join(SHARED, "data", "amazon_beauty"), str(tmp_path), skip_checksum=True)
-    assert name == "amazon_beauty"
-    remap_id.remap_files(str(tmp_path))
-    frame, cate_list, counts, keys, _ = load_parts(str(tmp_path / "remap.pkl"), "make it")
-
-    def digest(*pieces):
-        return hashlib.sha256(b"".join(pieces)).hexdigest()
-    assert counts == tuple(golden["counts"][name] for name in ("user_count", "item_count", "cate_count", "example_count"))
-    columns = [np.asarray(frame[column], dtype="<i8").tobytes() for column in ("reviewerID", "asin", "unixReviewTime")]
-    assert digest(*columns) == golden["remap_reviews_sha256"]
-    assert digest(cate_list.astype("<i8").tobytes()) == golden["cate_list_sha256"]
-    assert digest("\n".join(keys[0] + keys[1] + keys[2]).encode()) == golden["keys_sha256"]
