@@ -69,7 +69,7 @@ def download(tmp_path):
     """A copy of the scripts that takes CONTENT for the published files; called with bases, gives the finished process."""
     utils = tmp_path / "project" / "utils"
     utils.mkdir(parents=True)
-    for name in ("__init__.py", "files.py", "raw_files.py", "0_download_raw.sh"):
+    for name in ("__init__.py", "files.py", "raw_files.py", "shell.sh", "0_download_raw.sh"):
         shutil.copy(os.path.join(ROOT, "utils", name), str(utils))
     source = (utils / "raw_files.py").read_text()
     for kind, name in (("reviews", REVIEWS), ("meta", META)):

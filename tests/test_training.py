@@ -156,7 +156,7 @@ def test_inference_refuses_a_checkpoint_of_another_model_or_data_set(folder):
         folder.infer()
     folder.model = "din"
     write_dataset(os.path.join(folder.path, "dataset.pkl"), random_dataset(seed=1))
-    with pytest.raises(UserError, match="its fingerprint is"):
+    with pytest.raises(UserError, match="its dataset_fingerprint is"):
         folder.infer()
 
 

@@ -13,89 +13,86 @@ PYTHON=${PYTHON:-python3}  # its standard library is enough
 ATTEMPTS=20  # for one file from one address, as long as each brings it further
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname "$here")
+. "$here/shell.sh"
 files=(reviews_Electronics_5.json.gz meta_Electronics.json.gz)
 
-die() {
-    echo "error: $*" >&2
-    exit 1
-}
-
 size_of() { # FILE: its bytes, 0 where it is not there
-    if [[ -f $1 ]]; then wc -c < "$1" | tr -d ' '; else echo 0; fi
+  if [[ -f $1 ]]; then wc -c < "$1" | tr -d ' '; else echo 0; fi
 }
 
 is_there() { # KIND: whether the folder holds a raw file of this kind
-    (cd "$folder" && { compgen -G "$1_Electronics*.json" || compgen -G "$1_Electronics*.json.gz"; }) > /dev/null
+  (cd "$folder" && { compgen -G "$1_Electronics*.json" || compgen -G "$1_Electronics*.json.gz"; }) > /dev/null
 }
 
 # URL PART: fetches URL, from where PART ends. Status 0: PART is what the server has, as far as can be told.
 fetch() {
-    local url=$1 part=$2 attempt before code status
-    local show=(--silent --show-error)
-    if [[ -t 2 ]]; then show=(--progress-bar); fi
-    for ((attempt = 0; attempt < ATTEMPTS; attempt++)); do
-        before=$(size_of "$part")
-        status=0
-        code=$(curl "${show[@]}" --fail --location --proto-redir '=http,https' --globoff --connect-timeout 30 \
-            --speed-limit 1024 --speed-time 60 --continue-at - --output "$part" --write-out '%{http_code}' \
-            -- "$url") || status=$?
-        case $status in
-            0) return 0 ;;
-            23) die "can't write $part; make room or choose another folder" ;;
-            33) echo "the server can't resume; starting over" >&2; rm -f "$part" ;;
-            22)
-                # 416: the part is no beginning of what the server has
-                if [[ $code != 416 || $before == 0 ]]; then return 1; fi
-                echo "$part does not fit the server's file; starting over" >&2
-                rm -f "$part"
-                ;;
-            18 | 28 | 52 | 55 | 56 | 92) # interrupted
-                if (($(size_of "$part") <= before)); then return 1; fi
-                echo "interrupted at $(size_of "$part") bytes; resuming" >&2
-                ;;
-            *) return 1 ;;
-        esac
-    done
-    return 1
+  local url=$1 part=$2 attempt before code status
+  local show=(--silent --show-error)
+  if [[ -t 2 ]]; then show=(--progress-bar); fi
+  for ((attempt = 0; attempt < ATTEMPTS; attempt++)); do
+    before=$(size_of "$part")
+    status=0
+    code=$(curl "${show[@]}" --fail --location --proto-redir '=http,https' --globoff --connect-timeout 30 \
+      --speed-limit 1024 --speed-time 60 --continue-at - --output "$part" --write-out '%{http_code}' \
+      -- "$url") || status=$?
+    case $status in
+      0) return 0 ;;
+      23) fail "can't write $part; make room or choose another folder" ;;
+      33) echo "the server can't resume; starting over" >&2; rm -f "$part" ;;
+      22)
+        # 416: the part is no beginning of what the server has
+        if [[ $code != 416 || $before == 0 ]]; then return 1; fi
+        echo "$part does not fit the server's file; starting over" >&2
+        rm -f "$part"
+        ;;
+      18 | 28 | 52 | 55 | 56 | 92) # interrupted
+        if (($(size_of "$part") <= before)); then return 1; fi
+        echo "interrupted at $(size_of "$part") bytes; resuming" >&2
+        ;;
+      *) return 1 ;;
+    esac
+  done
+  return 1
 }
 
 # FILE: fetches it from the first base that has it whole
 download() {
-    local file=$1 part=$folder/$1.part base resumed wrong=""
-    for base in "${bases[@]}"; do
-        while true; do
-            resumed=$(size_of "$part")
-            echo "$file: fetching from ${base%/}" >&2
-            if ! fetch "${base%/}/$file" "$part"; then break; fi
-            if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/raw_files.py" verify "$part" 2>&1); then
-                mv -f "$part" "$folder/$file"
-                return
-            fi
-            rm -f "$part"
-            # what lay there from an earlier download may be to blame: once more, from the start
-            if [[ $resumed == 0 ]]; then break; fi
-            echo "$file: the resumed download is not the known file; starting over" >&2
-        done
+  local file=$1 part=$folder/$1.part base resumed wrong=""
+  for base in "${bases[@]}"; do
+    while true; do
+      resumed=$(size_of "$part")
+      echo "$file: fetching from ${base%/}" >&2
+      if ! fetch "${base%/}/$file" "$part"; then break; fi
+      if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/raw_files.py" verify "$part" 2>&1); then
+        mv -f "$part" "$folder/$file"
+        return
+      fi
+      rm -f "$part"
+      # what lay there from an earlier download may be to blame: once more, from the start
+      if [[ $resumed == 0 ]]; then break; fi
+      echo "$file: the resumed download is not the known file; starting over" >&2
     done
-    wrong=${wrong#error: }
-    if [[ -n $wrong ]]; then die "${wrong//"$part"/$folder/$file}"; fi
-    die "$file could not be fetched from ${bases[*]}; check the network, set RAW_DATA_URLS to other addresses," \
-        "or put the file into $folder (run again to resume)"
+  done
+  wrong=${wrong#error: }
+  if [[ -n $wrong ]]; then fail "${wrong//"$part"/$folder/$file}"; fi
+  fail "$file could not be fetched from ${bases[*]}; check the network, set RAW_DATA_URLS to other addresses," \
+    "or put the file into $folder (run again to resume)"
 }
 
-if (($# > 1)) || [[ ${1:-} == -* ]]; then die "usage: 0_download_raw.sh [FOLDER]"; fi
-folder=${1:-${RAW_DATA:-$here/../raw_data}}
-command -v curl > /dev/null || die "curl not found; install it, or put the files into $folder: ${files[*]}"
-command -v "$PYTHON" > /dev/null || die "$PYTHON not found; install Python 3.7 or newer"
+if (($# > 1)) || [[ ${1:-} == -* ]]; then fail "usage: 0_download_raw.sh [FOLDER]"; fi
+folder=${1:-${RAW_DATA:-$ROOT/raw_data}}
+command -v curl > /dev/null || fail "curl not found; install it, or put the files into $folder: ${files[*]}"
+command -v "$PYTHON" > /dev/null || fail "$PYTHON not found; install Python 3.7 or newer"
 read -r -d '' -a bases < <(printf '%s\0' "$RAW_DATA_URLS") || true
-if ((${#bases[@]} == 0)); then die "RAW_DATA_URLS is empty; unset it, or set it to addresses"; fi
-mkdir -p "$folder" || die "can't make the folder $folder; choose another"
+if ((${#bases[@]} == 0)); then fail "RAW_DATA_URLS is empty; unset it, or set it to addresses"; fi
+mkdir -p "$folder" || fail "can't make the folder $folder; choose another"
 folder=$(cd "$folder" && pwd)
 
 for file in "${files[@]}"; do
-    if is_there "${file%%_*}"; then
-        echo "$file: there already" >&2
-    else
-        download "$file"
-    fi
+  if is_there "${file%%_*}"; then
+    echo "$file: there already" >&2
+  else
+    download "$file"
+  fi
 done

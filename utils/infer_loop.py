@@ -30,7 +30,7 @@ def infer(model_class, name, arguments):
         checkpoints = Checkpoints(arguments.save_path, model.saver)
         state = checkpoints.state()
         if state:  # a checkpoint from elsewhere, such as the authors', has none
-            check_identity(state["run"], {"model": name, "fingerprint": fingerprint(dataset)}, arguments.save_path)
+            check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, arguments.save_path)
         checkpoints.restore(session, BEST)
         model.start(session)
 

@@ -1,4 +1,4 @@
-# Sourced by the scripts in the project's root, which set ROOT first: the interpreter, set-up, models, errors.
+# Sourced by the shell scripts, which set ROOT, the project's folder, first: the interpreter, set-up, models, errors.
 
 fail() { echo "error: $*" >&2; exit 1; }
 

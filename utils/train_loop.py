@@ -58,8 +58,8 @@ class Summaries:
 
 def identity(name, arguments, dataset):
     """What a run must share with a checkpoint to resume from it, as a JSON object."""
-    return {"model": name, "dataset": dataset.name, "fingerprint": fingerprint(dataset), "seed": arguments.seed,
-            "global_batch_size": arguments.batch_size * arguments.num_accelerators,
+    return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset),
+            "seed": arguments.seed, "global_batch_size": arguments.batch_size * arguments.num_accelerators,
             "optimizer": arguments.optimizer, "lr": arguments.lr}
 
 
