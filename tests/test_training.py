@@ -143,6 +143,19 @@ def test_inference_gives_the_training_runs_best(folder, batch_size):
     assert 0 < float(row["latency_ms_p50"]) <= float(row["latency_ms_p99"])
 
 
+def test_two_accelerators_train_and_infer_as_one_does_with_twice_the_batch(tmp_path):
+    one, two = Folder(tmp_path / "one"), Folder(tmp_path / "two")
+    flags = ("--epochs", 1, "--optimizer", "adam")
+    trained = one.train("--batch_size", 64, *flags)
+    split = two.train("--batch_size", 32, "--num_accelerators", 2, *flags)
+    for name in ("steps", "recommendations", "best_step"):
+        assert split[name] == trained[name]
+    assert float(split["final_loss"]) == pytest.approx(float(trained["final_loss"]), abs=1e-5)
+    assert split["device"] == trained["device"] + " as 2 logical devices"
+    inferred = two.infer("--batch_size", 7, "--num_accelerators", 3)  # the checkpoint does not know how many wrote it
+    assert inferred["gauc"] == split["best_gauc"] and inferred["num_accelerators"] == "3"
+
+
 def test_inference_without_a_checkpoint_says_to_train_first(folder):
     with pytest.raises(UserError, match=r"no checkpoint .*save_path/ckpt; train first: python train.py"):
         folder.infer()
