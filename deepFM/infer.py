@@ -12,9 +12,10 @@ from utils.files import run_main
 
 def main():
     arguments = common_parser(FOLDER, __doc__).parse_args()
-    from deepFM.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from deepFM import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
+    from deepFM.model import Model
     from utils.infer_loop import infer
-    infer(Model, "deepFM", arguments)
+    infer(Model, batches, "deepFM", arguments)
 
 
 if __name__ == "__main__":

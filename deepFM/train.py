@@ -16,9 +16,10 @@ LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
 
 def main():
     arguments = train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES).parse_args()
-    from deepFM.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from deepFM import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
+    from deepFM.model import Model
     from utils.train_loop import train
-    train(Model, "deepFM", arguments)
+    train(Model, batches, "deepFM", arguments)
 
 
 if __name__ == "__main__":

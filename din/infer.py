@@ -12,9 +12,10 @@ from utils.files import run_main
 
 
 def main():
-    model = parse(common_parser(FOLDER, __doc__))
-    from utils.infer_loop import infer  # after the flags are known to be right: TensorFlow takes seconds to load
-    infer(*model)
+    Model, name, arguments = parse(common_parser(FOLDER, __doc__))
+    from din import input as batches
+    from utils.infer_loop import infer
+    infer(Model, batches, name, arguments)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def parse(parser):
     parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
     arguments = parser.parse_args()
     if not arguments.dice:
-        from din.model import Model
+        from din.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
         return Model, "din", arguments
     if arguments.save_path == parser.get_default("save_path"):
         arguments.save_path = os.path.join(arguments.save_path, "dice")
@@ -28,9 +28,10 @@ def parse(parser):
 
 
 def main():
-    model = parse(train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))
-    from utils.train_loop import train  # after the flags are known to be right: TensorFlow takes seconds to load
-    train(*model)
+    Model, name, arguments = parse(train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))
+    from din import input as batches
+    from utils.train_loop import train
+    train(Model, batches, name, arguments)
 
 
 if __name__ == "__main__":

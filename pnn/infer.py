@@ -12,9 +12,10 @@ from utils.files import run_main
 
 def main():
     arguments = common_parser(FOLDER, __doc__).parse_args()
-    from pnn.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from pnn import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
+    from pnn.model import Model
     from utils.infer_loop import infer
-    infer(Model, "pnn", arguments)
+    infer(Model, batches, "pnn", arguments)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,17 @@ def test_each_model_folder_works_as_the_readme_says(project):
     assert (row["model"], row["optimizer"], row["learning_rate"]) == ("deepFM", "adam", "0.001")
 
 
+def test_a_change_of_what_a_model_reads_takes_effect(project):
+    write_datasets(project)
+    with open(str(project / "pnn" / "input.py"), "a") as file:
+        file.write("from utils import batches\n\n\ndef train_batches(*arguments, **options):\n"
+                   "    for batch in batches.train_batches(*arguments, **options):\n"
+                   "        yield batches.split_batch(batch, 2)[0]\n")
+    done = run(project, sys.executable, "pnn/train.py", "--batch_size", 32, "--max_steps", 3)
+    assert done.returncode == 0, done.stderr
+    assert "Total recommendations: 48\n" in done.stdout
+
+
 def test_setup_keeps_an_installed_tensorflow_and_ends_with_what_it_found(project):
     done = run(project, "./setup.sh", "--test")
     assert done.returncode == 0, done.stderr

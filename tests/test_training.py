@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import MODELS, Graph, golden, model_class, random_dataset, run_script
+from utils import batches
 from utils.arguments import common_parser, train_parser
 from utils.batches import test_batches as batches_of_test
 from utils.dataset import Dataset, build_sets, write_dataset
@@ -36,11 +37,11 @@ class Folder:
 
     def train(self, *flags):
         parser = train_parser(self.path, "", "sgd", RATES)
-        train(model_class(self.model), self.model, self._arguments(parser, flags))
+        train(model_class(self.model), batches, self.model, self._arguments(parser, flags))
         return self.rows("train")[-1]
 
     def infer(self, *flags):
-        infer(model_class(self.model), self.model, self._arguments(common_parser(self.path, ""), flags))
+        infer(model_class(self.model), batches, self.model, self._arguments(common_parser(self.path, ""), flags))
         return self.rows("infer")[-1]
 
     def rows(self, stage):

@@ -5,7 +5,6 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
-from utils.batches import test_batches
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.results import INFER_COLUMNS, add_row, print_throughput, throughput
@@ -17,8 +16,14 @@ from utils.train_loop import build, check_identity, log
 WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
 
 
-def infer(model_class, name, arguments):
-    """Scores every test user's positive and negative with the best checkpoint, as infer.py's `arguments` say.
+def infer(model_class, batches, name, arguments):
+    """Scores every test user's positive and negative with the best checkpoint; adds a row to results_infer.csv.
+
+    Args:
+      model_class: a subclass of BaseModel.
+      batches: what it reads: the module input.py of its folder, with test_batches.
+      name: what the CSVs call it.
+      arguments: the parsed arguments of infer.py.
 
     Raises:
       UserError: the data set or the checkpoint is missing, damaged, or they don't belong together.
@@ -34,11 +39,11 @@ def infer(model_class, name, arguments):
         checkpoints.restore(session, BEST)
         model.start(session)
 
-        for batch in itertools.islice(test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
+        for batch in itertools.islice(batches.test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
             model.score(batch)
         accelerator, latencies, scores = Stopwatch(), [], []
         with tqdm(total=len(dataset.test.users), desc="inference", unit=" users", disable=None) as bar:
-            for batch in test_batches(dataset.test, batch_size):
+            for batch in batches.test_batches(dataset.test, batch_size):
                 with accelerator:
                     scores.append(model.score(batch))
                 latencies.append(1000 * accelerator.last)

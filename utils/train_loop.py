@@ -5,7 +5,6 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
-from utils.batches import test_batches, train_batches
 from utils.checkpoints import LATEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.files import UserError
@@ -28,12 +27,6 @@ def log(line):
 def build(model_class, dataset, num_accelerators, optimizer=None):
     """Builds the model's graph, in the default graph, for the sizes of `dataset`."""
     return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, num_accelerators, optimizer)
-
-
-def evaluate(model, test, num_accelerators):
-    """Returns (GAUC, AUC) over the whole TestSet `test`."""
-    scores = np.concatenate([model.score(batch) for batch in test_batches(test, TEST_BATCH_SIZE * num_accelerators)])
-    return metrics.gauc(scores[:, 0], scores[:, 1]), metrics.auc(scores[:, 0], scores[:, 1])
 
 
 class Summaries:
@@ -71,8 +64,14 @@ def check_identity(found, expected, save_path):
                             "--save_path" % (save_path, key, found.get(key), value))
 
 
-def train(model_class, name, arguments):
-    """Trains `model_class`, called `name` in the CSVs, as the parsed `arguments` of train.py say.
+def train(model_class, batches, name, arguments):
+    """Trains a model and adds its row to results_train.csv.
+
+    Args:
+      model_class: a subclass of BaseModel.
+      batches: what it reads: the module input.py of its folder, with train_batches and test_batches.
+      name: what the CSVs call it.
+      arguments: the parsed arguments of train.py.
 
     Raises:
       UserError: the data set, a flag or the checkpoint to resume from is not as it must be.
@@ -92,14 +91,14 @@ def train(model_class, name, arguments):
         with tf.Session(config=session_config(arguments.num_accelerators)) as session:
             session.run(initialize)
             model.start(session)
-            _Run(model, name, arguments, dataset).go()
+            _Run(model, batches, name, arguments, dataset).go()
 
 
 class _Run:
     """One training run. What a resumed run goes on from is in `self.state`, a JSON object."""
 
-    def __init__(self, model, name, arguments, dataset):
-        self.model, self.name, self.arguments, self.dataset = model, name, arguments, dataset
+    def __init__(self, model, batches, name, arguments, dataset):
+        self.model, self.batches, self.name, self.arguments, self.dataset = model, batches, name, arguments, dataset
         self.batch_size = arguments.batch_size * arguments.num_accelerators
         self.steps_per_epoch = -(-len(dataset.train.items) // self.batch_size)
         self.last_step = arguments.epochs * self.steps_per_epoch
@@ -125,7 +124,7 @@ class _Run:
         self.losses = []  # of each step since the latest evaluation
         self.summaries = Summaries(self.arguments.save_path, self.model.session.graph, self.state["step"])
         if not self.state["step"]:
-            gauc, auc = evaluate(self.model, self.dataset.test, self.arguments.num_accelerators)
+            gauc, auc = self._evaluate()
             log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
             self.summaries.add(0, eval_gauc=gauc, eval_auc=auc)
         while self.state["step"] < self.last_step:
@@ -143,6 +142,12 @@ class _Run:
         self.state = found["state"]
         log("resuming after step %d" % self.state["step"])
 
+    def _evaluate(self):
+        """Returns (GAUC, AUC) over the whole test set."""
+        batches = self.batches.test_batches(self.dataset.test, TEST_BATCH_SIZE * self.arguments.num_accelerators)
+        scores = np.concatenate([self.model.score(batch) for batch in batches])
+        return metrics.gauc(scores[:, 0], scores[:, 1]), metrics.auc(scores[:, 0], scores[:, 1])
+
     def _training_seconds(self):
         return self.state["training_seconds"] + system_seconds() - self.started
 
@@ -150,7 +155,7 @@ class _Run:
         """Trains what is left of `epoch`, 0 the first."""
         first_step = epoch * self.steps_per_epoch
         done = self.state["step"] - first_step
-        batches = train_batches(self.dataset.train, self.batch_size, self.arguments.seed, epoch, skip=done)
+        batches = self.batches.train_batches(self.dataset.train, self.batch_size, self.arguments.seed, epoch, skip=done)
         with tqdm(total=self.steps_per_epoch, initial=done, desc="epoch %d" % epoch, unit=" steps", disable=None) as bar:
             for batch in batches:
                 self._step(batch, epoch)
@@ -182,7 +187,7 @@ class _Run:
 
     def _evaluate_and_save(self, epoch):
         state = self.state
-        state["gauc"], state["auc"] = evaluate(self.model, self.dataset.test, self.arguments.num_accelerators)
+        state["gauc"], state["auc"] = self._evaluate()
         state["train_loss"] = float(np.mean(self.losses))
         self.losses = []
         log("Epoch %d Global_step %d\tTrain_loss: %.4f\tEval_GAUC: %.4f\tEval_AUC: %.4f"

@@ -12,9 +12,10 @@ from utils.files import run_main
 
 def main():
     arguments = common_parser(FOLDER, __doc__).parse_args()
-    from wide_deep.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from wide_deep import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
+    from wide_deep.model import Model
     from utils.infer_loop import infer
-    infer(Model, "wide_deep", arguments)
+    infer(Model, batches, "wide_deep", arguments)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
 
 def main():
     arguments = train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES).parse_args()
-    from wide_deep.model import Model  # after the flags are known to be right: TensorFlow takes seconds to load
+    from wide_deep import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
+    from wide_deep.model import Model
     from utils.train_loop import train
-    train(Model, "wide_deep", arguments)
+    train(Model, batches, "wide_deep", arguments)
 
 
 if __name__ == "__main__":
