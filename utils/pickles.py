@@ -11,11 +11,10 @@ import numpy as np
 
 from utils.files import UserError, replacing
 
-# Modules moved between NumPy 1 and 2, and between pandas versions; a file written under one is read under another.
-_MOVED = {"numpy._core": "numpy.core"} if np.__version__ < "2" else {"numpy.core": "numpy._core"}
+# NumPy 2 renamed a package; a file written under one is read under the other.
+_CORE, _OTHER_CORE = ("numpy.core", "numpy._core") if np.__version__ < "2" else ("numpy._core", "numpy.core")
 
-# (module, name) of all that a file may name; modules as they are after _MOVED.
-_CORE = "numpy.core" if np.__version__ < "2" else "numpy._core"
+# (module, name) of all that a file may name, with this NumPy's own name of the package.
 _ADMITTED = {
     ("numpy", "dtype"), ("numpy", "ndarray"),
     (_CORE + ".multiarray", "_reconstruct"), (_CORE + ".multiarray", "scalar"), (_CORE + ".numeric", "_frombuffer"),
@@ -30,9 +29,8 @@ class _DataUnpickler(pickle.Unpickler):
     """An unpickler that resolves only the names in `_ADMITTED`."""
 
     def find_class(self, module, name):
-        for old, new in _MOVED.items():
-            if module == old or module.startswith(old + "."):
-                module = new + module[len(old):]
+        if module.startswith(_OTHER_CORE + "."):
+            module = _CORE + module[len(_OTHER_CORE):]
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
         return super().find_class(module, name)
