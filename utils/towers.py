@@ -17,7 +17,8 @@ def gpu_names():
     if not tf.config.experimental.list_physical_devices("GPU"):
         return ()
     from tensorflow.python.client import device_lib  # the one place that tells a GPU's model on 1.15 and 2.x alike
-    descriptions = [device.physical_device_desc for device in device_lib.list_local_devices()
+    config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))  # else asking takes all of their memory
+    descriptions = [device.physical_device_desc for device in device_lib.list_local_devices(config)
                     if device.device_type == "GPU"]
     return tuple(dict(part.split(": ", 1) for part in text.split(", ") if ": " in part).get("name", "GPU")
                  for text in descriptions)
