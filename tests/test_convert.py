@@ -5,12 +5,11 @@ import hashlib
 import importlib
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.helpers import run_script
 from utils import raw_files
 from utils.files import ROOT, UserError
 from utils.pickles import load_parts
@@ -293,13 +292,11 @@ def test_the_mark_is_gone_while_the_pickles_are_replaced(tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", [ROOT, os.path.join(ROOT, "utils")])
 def test_the_script_runs_from_the_root_and_from_utils(tmp_path, folder):
     write(tmp_path / "raw")
-    command = [sys.executable, os.path.relpath(SCRIPT, folder), "--output", str(tmp_path / "out")]
-    environment = dict(os.environ, RAW_DATA=str(tmp_path / "raw"), SKIP_CHECKSUM="0")
-    refused = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             universal_newlines=True)
+    command = [os.path.relpath(SCRIPT, folder), "--output", tmp_path / "out"]
+    environment = {"RAW_DATA": str(tmp_path / "raw"), "SKIP_CHECKSUM": "0"}
+    refused = run_script(*command, cwd=folder, env=environment)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1 and refused.stdout == ""
-    done = subprocess.run(command, cwd=folder, env=dict(environment, SKIP_CHECKSUM="1"), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True)
+    done = run_script(*command, cwd=folder, env=dict(environment, SKIP_CHECKSUM="1"))
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(read(tmp_path / "out")) == ["meta.pkl", "reviews.pkl", "source.json"]

@@ -3,13 +3,12 @@ import importlib
 import json
 import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.helpers import run_script
 from utils.files import ROOT, UserError
 from utils.pickles import dump_parts, load_parts
 
@@ -108,10 +107,7 @@ def test_files_that_do_not_fit_are_an_error_and_remap_pkl_stays(folder, reviews)
 def test_the_script_runs_from_the_root_and_from_utils(folder, working_folder):
     script = os.path.relpath(os.path.join(ROOT, "utils", "2_remap_id.py"), working_folder)
 
-    def run(output):
-        return subprocess.run([sys.executable, script, "--output", output], cwd=working_folder, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, universal_newlines=True)
-    done, refused = run(str(folder)), run(str(folder / "nowhere"))
+    done, refused = (run_script(script, "--output", output, cwd=working_folder) for output in (folder, folder / "nowhere"))
     assert (done.returncode, done.stderr) == (0, "")
     assert refused.returncode == 1
     assert refused.stderr == "error: %s not found; run utils/1_convert_pd.py\n" % (folder / "nowhere" / "source.json")

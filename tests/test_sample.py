@@ -4,13 +4,12 @@ import collections
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
+from tests.helpers import run_script
 from utils import make_sample
 from utils.files import ROOT, UserError
 from utils.make_sample import META_FILE, REVIEWS_FILE, SAMPLE_FILE, SIZES, Sizes, make_purchases, write_sample
@@ -379,20 +378,15 @@ def test_raw_files_from_elsewhere_are_never_replaced(tmp_path, name):
     assert contents(str(tmp_path)) == {name: b"real data"}
 
 
-def run(*arguments, **options):
-    return subprocess.run([sys.executable] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, **options)
-
-
 @pytest.mark.parametrize("script, cwd", [
     ("utils/make_sample.py", ROOT), ("make_sample.py", os.path.join(ROOT, "utils")),
 ])
 def test_the_script_runs_from_the_root_and_from_its_folder(tmp_path, script, cwd):
     output = str(tmp_path / "new" / "folder")
-    first = run(script, "small", "--output", output, "--seed", "7", cwd=cwd)
+    first = run_script(script, "small", "--output", output, "--seed", "7", cwd=cwd)
     assert first.returncode == 0, first.stderr
     assert json.load(open(os.path.join(output, SAMPLE_FILE)))["dataset"] == "sample_small_seed7"
-    again = run(script, "small", "--output", output, "--seed", "7", cwd=cwd)
+    again = run_script(script, "small", "--output", output, "--seed", "7", cwd=cwd)
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
 
@@ -401,7 +395,7 @@ def test_the_script_runs_from_the_root_and_from_its_folder(tmp_path, script, cwd
     ["small", "--output", os.path.join(os.path.abspath(__file__), "folder")],
 ])
 def test_bad_input_ends_with_one_line(arguments):
-    ended = run("utils/make_sample.py", *arguments, cwd=ROOT)
+    ended = run_script("utils/make_sample.py", *arguments, cwd=ROOT)
     assert ended.returncode == 1
     lines = [line for line in ended.stderr.splitlines() if "lines/s" not in line]  # less the progress bar
     assert len(lines) == 1 and lines[0].startswith("error: ")
