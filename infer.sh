@@ -10,15 +10,4 @@ NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}      # devices to split each batch over
 
 find_models
 ensure_setup
-cd "$ROOT"
-"$PYTHON" -m utils.results set_aside infer
-mkdir -p results
-for model in $MODEL_LIST; do
-  for batch_size in $BATCH_SIZES; do
-    echo "== inference with $model, batch size $batch_size"
-    # shellcheck disable=SC2046  # no flag, or one
-    (cd "$(folder_of "$model")" && "$PYTHON" infer.py $(flags_of "$model") --batch_size "$batch_size" \
-      --num_accelerators "$NUM_ACCELERATORS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
-      tee "results/result_infer_${model}_$batch_size.txt"
-  done
-done
+run_stage infer "inference with" "$@"

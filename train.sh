@@ -12,15 +12,4 @@ NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}      # devices to split each batch over
 find_models
 ensure_setup
 ensure_data
-cd "$ROOT"
-"$PYTHON" -m utils.results set_aside train
-mkdir -p results
-for model in $MODEL_LIST; do
-  for batch_size in $BATCH_SIZES; do
-    echo "== training $model, batch size $batch_size"
-    # shellcheck disable=SC2046  # no flag, or one
-    (cd "$(folder_of "$model")" && "$PYTHON" train.py $(flags_of "$model") --batch_size "$batch_size" \
-      --num_accelerators "$NUM_ACCELERATORS" --epochs "$EPOCHS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
-      tee "results/result_train_${model}_$batch_size.txt"
-  done
-done
+run_stage train training --epochs "$EPOCHS" "$@"

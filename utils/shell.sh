@@ -42,6 +42,25 @@ folder_of() { echo "${1%_dice}"; }
 flags_of() { case $1 in *_dice) echo --dice ;; esac; }
 save_path_of() { case $1 in *_dice) echo "save_path/dice/batch_$2" ;; *) echo "save_path/batch_$2" ;; esac; }
 
+# run_stage STAGE TITLE [ARGUMENT ...]: moves earlier results aside, then runs STAGE.py of each model in MODEL_LIST at each
+# of BATCH_SIZES, on NUM_ACCELERATORS; logs and the CSV in results/. A failure ends it with Python's status.
+run_stage() {
+  local stage=$1 title=$2 model batch_size
+  shift 2
+  cd "$ROOT"
+  "$PYTHON" -m utils.results set_aside "$stage"
+  mkdir -p results
+  for model in $MODEL_LIST; do
+    for batch_size in $BATCH_SIZES; do
+      echo "== $title $model, batch size $batch_size"
+      # shellcheck disable=SC2046  # no flag, or one
+      (cd "$(folder_of "$model")" && "$PYTHON" "$stage.py" $(flags_of "$model") --batch_size "$batch_size" \
+        --num_accelerators "$NUM_ACCELERATORS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
+        tee "results/result_${stage}_${model}_$batch_size.txt"
+    done
+  done
+}
+
 # Makes the dataset.pkl of each model in MODEL_LIST that has none. Where no data has been prepared at all: from the real
 # files in raw_data/ if they are there, else on the small sample.
 ensure_data() {
