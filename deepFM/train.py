@@ -6,21 +6,12 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(FOLDER))
 
 from utils import timing  # imported first: its clock counts this script's start-up
-from utils.arguments import train_parser
+from utils.commands import train
 from utils.files import run_main
 
 # The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/optimizers.py).
 OPTIMIZER = "adam"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
 
-
-def main():
-    arguments = train_parser(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES).parse_args()
-    from deepFM import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
-    from deepFM.model import Model
-    from utils.train_loop import train
-    train(Model, batches, "deepFM", arguments)
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: train(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))

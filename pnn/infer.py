@@ -6,17 +6,8 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(FOLDER))
 
 from utils import timing  # imported first: its clock counts this script's start-up
-from utils.arguments import common_parser
+from utils.commands import infer
 from utils.files import run_main
 
-
-def main():
-    arguments = common_parser(FOLDER, __doc__).parse_args()
-    from pnn import input as batches  # after the flags are known to be right: TensorFlow takes seconds to load
-    from pnn.model import Model
-    from utils.infer_loop import infer
-    infer(Model, batches, "pnn", arguments)
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: infer(FOLDER, __doc__))

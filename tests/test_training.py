@@ -9,8 +9,8 @@ import pytest
 
 from tests.helpers import MODELS, Graph, golden, model_class, random_dataset, run_script
 from utils import batches
-from utils.arguments import common_parser, train_parser
 from utils.batches import test_batches as batches_of_test
+from utils.commands import common_parser, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import UserError
 from utils.infer_loop import infer

@@ -1,5 +1,6 @@
-"""Command-line arguments that train.py and infer.py share."""
+"""The commands train.py and infer.py, the same in every model's folder: their arguments, and what they call."""
 import argparse
+import importlib
 import math
 import os
 
@@ -43,6 +44,9 @@ def common_parser(folder, description):
                         help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
     parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
+    parser.set_defaults(dice=False)
+    if os.path.exists(os.path.join(folder, "model_dice.py")):
+        parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
     return parser
 
 
@@ -66,3 +70,27 @@ def train_parser(folder, description, optimizer, learning_rates):
     parser.add_argument("--max_steps", type=at_least(0), default=0, help="stop after so many steps; 0: no limit (default)")
     parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in save_path")
     return parser
+
+
+def _run(function, folder, parser):
+    """Parses the command line, then calls train_loop.train or infer_loop.infer with the model in `folder`."""
+    arguments = parser.parse_args()
+    model = os.path.basename(folder)
+    variant = "_dice" if arguments.dice else ""
+    if arguments.dice and arguments.save_path == parser.get_default("save_path"):
+        arguments.save_path = os.path.join(arguments.save_path, "dice")
+    # Imported now that the flags are known to be right: TensorFlow takes seconds to load.
+    model_class = importlib.import_module("%s.model%s" % (model, variant)).Model
+    batches = importlib.import_module("%s.input" % model)
+    loop = importlib.import_module("utils.%s_loop" % function)
+    getattr(loop, function)(model_class, batches, model + variant, arguments)
+
+
+def train(folder, description, optimizer, learning_rates):
+    """The command `python train.py` of the model in `folder`; the other arguments are train_parser's."""
+    _run("train", folder, train_parser(folder, description, optimizer, learning_rates))
+
+
+def infer(folder, description):
+    """The command `python infer.py` of the model in `folder`."""
+    _run("infer", folder, common_parser(folder, description))

@@ -7,11 +7,11 @@ from tqdm import tqdm
 from utils import metrics
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
-from utils.results import INFER_COLUMNS, add_row, print_throughput, throughput
+from utils.results import INFER_COLUMNS, add_row, report_throughput
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
-from utils.towers import describe_device, session_config
-from utils.train_loop import build, check_identity, log
+from utils.towers import session_config
+from utils.train_loop import build, check_identity, log, settings
 
 WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
 
@@ -51,15 +51,12 @@ def infer(model_class, batches, name, arguments):
         checkpoint_step = int(session.run(model.global_step))
 
     scores = np.concatenate(scores)
-    gauc, auc = metrics.gauc(scores[:, 0], scores[:, 1]), metrics.auc(scores[:, 0], scores[:, 1])
+    gauc, auc = metrics.gauc_and_auc(scores)
     p50, p99 = np.percentile(latencies, [50, 99])
     log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
     log("Latency per batch in milliseconds: p50 %.3f, p99 %.3f" % (p50, p99))
-    system = system_seconds()
-    print_throughput(log, scores.size, system, accelerator.seconds)
-    row = {"model": name, "dataset": dataset.name, "batch_size": arguments.batch_size,
-           "num_accelerators": arguments.num_accelerators, "latency_ms_p50": "%.3f" % p50, "latency_ms_p99": "%.3f" % p99,
-           "gauc": "%.6f" % gauc, "auc": "%.6f" % auc, "checkpoint_step": checkpoint_step,
-           "device": describe_device(arguments.num_accelerators), "tensorflow": tf.__version__}
-    row.update(throughput(scores.size, system, accelerator.seconds))
+    row = {"latency_ms_p50": "%.3f" % p50, "latency_ms_p99": "%.3f" % p99, "gauc": "%.6f" % gauc, "auc": "%.6f" % auc,
+           "checkpoint_step": checkpoint_step}
+    row.update(settings(name, dataset, arguments))
+    row.update(report_throughput(log, scores.size, system_seconds(), accelerator.seconds))
     add_row(arguments.results, "results_infer.csv", INFER_COLUMNS, row)

@@ -25,3 +25,9 @@ def auc(positive, negative):
     below = np.searchsorted(negative, positive, side="left").sum(dtype=np.int64)
     not_above = np.searchsorted(negative, positive, side="right").sum(dtype=np.int64)
     return float((below + not_above) / 2.0 / (len(positive) * len(negative)))
+
+
+def gauc_and_auc(scores):
+    """(GAUC, AUC) of a test set; `scores` [U, 2] are each user's positive's and negative's."""
+    positive, negative = scores[:, 0], scores[:, 1]
+    return gauc(positive, negative), auc(positive, negative)

@@ -59,24 +59,24 @@ def add_row(folder, name, columns, row):
         writer.writerows(others + [row])
 
 
-def throughput(recommendations, system_seconds, accelerator_seconds):
-    """The figures that both CSVs share, as a dictionary; seconds to a millisecond, rates to a tenth."""
-    return {
-        "recommendations": recommendations,
-        "system_seconds": "%.3f" % system_seconds,
-        "system_recommendations_per_second": "%.1f" % (recommendations / system_seconds),
-        "accelerator_seconds": "%.3f" % accelerator_seconds,
-        "accelerator_recommendations_per_second": "%.1f" % (recommendations / accelerator_seconds),
-    }
+def report_throughput(log, recommendations, system_seconds, accelerator_seconds):
+    """Prints the fixed closing lines of training and inference; returns the columns with their figures, a dictionary.
 
-
-def print_throughput(log, recommendations, system_seconds, accelerator_seconds):
-    """Prints the fixed closing lines of training and inference through the function `log`."""
+    Args:
+      log: the function that prints a line.
+      recommendations: how many were trained on or scored.
+      system_seconds, accelerator_seconds: wall clock of the script, and inside the session's calls.
+    """
+    system_rate, accelerator_rate = recommendations / system_seconds, recommendations / accelerator_seconds
     log("Total recommendations: %d" % recommendations)
     log("Approximate accelerator time in seconds: %.3f" % accelerator_seconds)
-    log("Approximate accelerator performance in recommendations/second: %.1f" % (recommendations / accelerator_seconds))
+    log("Approximate accelerator performance in recommendations/second: %.1f" % accelerator_rate)
     log("System time in milliseconds is: %.0f" % (system_seconds * 1000))
-    log("System performance in recommendations/second is: %.1f" % (recommendations / system_seconds))
+    log("System performance in recommendations/second is: %.1f" % system_rate)
+    return {"recommendations": recommendations, "system_seconds": "%.3f" % system_seconds,
+            "system_recommendations_per_second": "%.1f" % system_rate,
+            "accelerator_seconds": "%.3f" % accelerator_seconds,
+            "accelerator_recommendations_per_second": "%.1f" % accelerator_rate}
 
 
 def _tracked(folder):

@@ -9,7 +9,7 @@ from utils.checkpoints import LATEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.files import UserError
 from utils.optimizers import learning_rate_at
-from utils.results import TRAIN_COLUMNS, add_row, print_throughput, throughput
+from utils.results import TRAIN_COLUMNS, add_row, report_throughput
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import describe_device, session_config
@@ -27,6 +27,13 @@ def log(line):
 def build(model_class, dataset, num_accelerators, optimizer=None):
     """Builds the model's graph, in the default graph, for the sizes of `dataset`."""
     return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, num_accelerators, optimizer)
+
+
+def settings(name, dataset, arguments):
+    """The columns that say what a row of either CSV was measured with, a dictionary."""
+    return {"model": name, "dataset": dataset.name, "batch_size": arguments.batch_size,
+            "num_accelerators": arguments.num_accelerators, "device": describe_device(arguments.num_accelerators),
+            "tensorflow": tf.__version__}
 
 
 class Summaries:
@@ -146,7 +153,7 @@ class _Run:
         """Returns (GAUC, AUC) over the whole test set."""
         batches = self.batches.test_batches(self.dataset.test, TEST_BATCH_SIZE * self.arguments.num_accelerators)
         scores = np.concatenate([self.model.score(batch) for batch in batches])
-        return metrics.gauc(scores[:, 0], scores[:, 1]), metrics.auc(scores[:, 0], scores[:, 1])
+        return metrics.gauc_and_auc(scores)
 
     def _training_seconds(self):
         return self.state["training_seconds"] + system_seconds() - self.started
@@ -203,15 +210,13 @@ class _Run:
 
     def _report(self):
         state, arguments = self.state, self.arguments
-        system = state["system_seconds"] + system_seconds()
         log("best test_gauc: %.4f" % state["best_gauc"])
-        print_throughput(log, state["recommendations"], system, self.accelerator.seconds)
-        row = {"model": self.name, "dataset": self.dataset.name, "batch_size": arguments.batch_size,
-               "num_accelerators": arguments.num_accelerators, "epochs": arguments.epochs, "steps": state["step"],
-               "final_loss": "%.6f" % state["train_loss"], "final_gauc": "%.6f" % state["gauc"],
-               "final_auc": "%.6f" % state["auc"], "best_gauc": "%.6f" % state["best_gauc"],
-               "best_auc": "%.6f" % state["best_auc"], "best_step": state["best_step"],
-               "optimizer": arguments.optimizer, "learning_rate": arguments.lr, "seed": arguments.seed,
-               "device": describe_device(arguments.num_accelerators), "tensorflow": tf.__version__}
-        row.update(throughput(state["recommendations"], system, self.accelerator.seconds))
+        row = {"epochs": arguments.epochs, "steps": state["step"], "final_loss": "%.6f" % state["train_loss"],
+               "final_gauc": "%.6f" % state["gauc"], "final_auc": "%.6f" % state["auc"],
+               "best_gauc": "%.6f" % state["best_gauc"], "best_auc": "%.6f" % state["best_auc"],
+               "best_step": state["best_step"], "optimizer": arguments.optimizer, "learning_rate": arguments.lr,
+               "seed": arguments.seed}
+        row.update(settings(self.name, self.dataset, arguments))
+        row.update(report_throughput(log, state["recommendations"], state["system_seconds"] + system_seconds(),
+                                     self.accelerator.seconds))
         add_row(arguments.results, "results_train.csv", TRAIN_COLUMNS, row)
