@@ -19,7 +19,7 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import affine_norm, dense, matmul, matrix, segment_softmax, segment_sum, spread, vector, width_of
+from utils.layers import dense, matmul, matrix, soft_pooling, spread, vector, width_of
 from utils.tf1 import tf
 
 
@@ -42,14 +42,13 @@ class Model(BaseModel):
           [B, C] logits.
         """
         with tf.name_scope("embedding"):
-            k = self.embed(history.items)                                       # [N, H]
-            q = self.embed(candidate)                                           # [B, C, H]
+            k, q = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
         with tf.name_scope("attention"):
             u = attention(q, k, history.segments)                               # [B, C, H]
-            u = dense(affine_norm(u, "batch_normalization"), width_of(u), "hist_fcn")
+            u = dense(u, width_of(u), "hist_fcn", norm="batch_normalization")
         with tf.name_scope("mlp"):
-            x = affine_norm(tf.concat([u, q, u * q], axis=-1), "b1")            # [B, C, 3 H]
-            x = self.activation(dense(x, 80, "f1"), "dice_1")                   # [B, C, 80]
+            x = tf.concat([u, q, u * q], axis=-1)                               # [B, C, 3 H]
+            x = self.activation(dense(x, 80, "f1", norm="b1"), "dice_1")        # [B, C, 80]
             x = self.activation(dense(x, 40, "f2"), "dice_2")                   # [B, C, 40]
             return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)
 
@@ -77,9 +76,8 @@ def attention(q, k, segments):
         w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]), 4)     # [H, 80] each
         q_part = matmul(q, w_q + w_d) + vector("bias", 80)                      # [B, C, 80]
         k_part = matmul(k, w_k - w_d)                                           # [N, 80]
-        k = k[:, tf.newaxis, :]                                                 # [N, 1, H]
-        x = matmul(spread(q, segments) * k, w_p) + k_part[:, tf.newaxis, :] + spread(q_part, segments)
+        qk = spread(q, segments) * tf.expand_dims(k, 1)                         # [N, C, H]
+        x = matmul(qk, w_p) + tf.expand_dims(k_part, 1) + spread(q_part, segments)  # [N, C, 80]
     x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
     scores = tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5          # [N, C]
-    weights = segment_softmax(scores, segments, tf.shape(q)[0])                 # [N, C]
-    return segment_sum(weights[:, :, tf.newaxis] * k, segments, tf.shape(q)[0])
+    return soft_pooling(scores, k, segments)

@@ -45,7 +45,7 @@ class Graph:
         with self.graph.as_default():
             tf.set_random_seed(seed)
             self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer)
-            self.session = tf.Session(config=session_config(num_accelerators))
+            self.session = tf.Session(config=session_config(num_accelerators, len(self.model.inputs)))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
 

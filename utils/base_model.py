@@ -2,7 +2,7 @@
 
 A model is a subclass with one method, `logit(history, candidate)`.
 
-    placeholder   shape    meaning (utils/batches.py makes them; one set for each device)
+    placeholder   shape    meaning (utils/batches.py makes them; one set for each tower)
     history       [N]      item ids of the batch's histories, one history after another
     segments      [N]      whose history each of them is in, 0 .. B - 1, ascending
     lengths       [B]      length of each history
@@ -15,13 +15,10 @@ import collections
 import numpy as np
 
 from utils.batches import Batch, split_batch
-from utils.layers import matrix, vector
-from utils.optimizers import OPTIMIZERS
-from utils.towers import device_names, sum_gradients
+from utils.embeddings import Embeddings
+from utils.optimizers import clipped_update
+from utils.towers import device_names
 from utils.tf1 import tf
-
-EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
-CLIP_NORM = 5.0       # of the gradients' global norm
 
 History = collections.namedtuple("History", "items segments lengths")
 History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py."""
@@ -34,23 +31,23 @@ class BaseModel:
       item_count, cate_count: number of items and of categories.
       cate_list: [item_count] category of each item.
       num_accelerators: devices to split each batch over.
+      shards: towers on each device.
       optimizer: "sgd" or "adam"; None for a graph that only scores.
 
     Attributes:
-      inputs: for each device, the placeholders, a `Batch`; `logits` [B, C] are each device's.
+      inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
       variables: the trainable variables; `gradients` are the loss's, before clipping.
       global_step: [] number of updates done.
     """
 
-    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None):
-        self._item_count, self._cate_count = item_count, cate_count
-        self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
+    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1):
+        self._embeddings = Embeddings(item_count, cate_count, cate_list)
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self.inputs, self.logits = [], []
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            for index, device in enumerate(device_names(num_accelerators)):
+            for index, device in enumerate(np.repeat(device_names(num_accelerators), shards)):
                 with tf.device(device), tf.name_scope("tower_%d" % index):
                     inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
                                    tf.placeholder(tf.int32, [None], "segments"),
@@ -69,30 +66,36 @@ class BaseModel:
         """[B, C] logits of `candidate` [B, C], given the `History` of B users: the model itself."""
         raise NotImplementedError
 
-    def embed(self, items):
-        """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
-        item_emb_w = matrix("item_emb_w", [self._item_count, EMBEDDING_WIDTH])
-        cate_emb_w = matrix("cate_emb_w", [self._cate_count, EMBEDDING_WIDTH])
-        return tf.concat([tf.gather(item_emb_w, items),
-                          tf.gather(cate_emb_w, tf.gather(self._cate_list, items))], axis=-1)
+    def embed(self, history, candidate):
+        """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H]."""
+        rows = self._embeddings.rows(tf.concat([history, tf.reshape(candidate, [-1])], axis=0))  # [N + B C, H]
+        width = int(rows.shape[-1])
+        k, q = tf.split(rows, [tf.size(history), tf.size(candidate)])
+        k.set_shape([None, width])
+        q = tf.reshape(q, tf.concat([tf.shape(candidate), [width]], axis=0))
+        q.set_shape([None, None, width])
+        return k, q
 
     def item_bias(self, items):
-        """The learned bias of each item: ids [...] -> [...]."""
-        return tf.gather(vector("item_b", self._item_count), items)
+        """The learned bias of each item: ids [B, C] -> [B, C]."""
+        return tf.reshape(self._embeddings.biases(tf.reshape(items, [-1])), tf.shape(items))
 
     def _build_update(self, optimizer):
         with tf.name_scope("loss"):
             count = tf.cast(tf.add_n([tf.size(inputs.labels) for inputs in self.inputs]), tf.float32)
-            losses = [tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs.labels, logits=logits)) / count
+            # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
+            losses = [tf.reduce_sum(tf.nn.softplus(logits) - logits * inputs.labels)
                       for inputs, logits in zip(self.inputs, self.logits)]
-            self.loss = tf.add_n(losses)
+            self.loss = tf.add_n(losses) / count
         with tf.name_scope("gradients"):
-            towers = [tf.gradients(loss, self.variables, colocate_gradients_with_ops=True) for loss in losses]
-            self.gradients = [sum_gradients(gradients) for gradients in zip(*towers)]
+            tables = self._embeddings.tables
+            dense = [variable for variable in self.variables if variable.op.name not in tables]
+            gradients = tf.gradients(self.loss, dense + self._embeddings.leaves, colocate_gradients_with_ops=True)
+            by_name = dict(zip([variable.op.name for variable in dense], gradients))
+            by_name.update(self._embeddings.table_gradients(gradients[len(dense):]))
+            self.gradients = [by_name[variable.op.name] for variable in self.variables]
         with tf.name_scope("update"):
-            clipped, _ = tf.clip_by_global_norm(self.gradients, CLIP_NORM)
-            self._update = OPTIMIZERS[optimizer](self.learning_rate).apply_gradients(
-                zip(clipped, self.variables), self.global_step)
+            self._update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables, self.global_step)
 
     def start(self, session):
         """Binds the model to `session`; called once, before `train` and `score`."""

@@ -30,25 +30,27 @@ def infer(model_class, batches, name, arguments):
     """
     dataset = read_dataset(arguments.dataset)
     batch_size = arguments.batch_size * arguments.num_accelerators
-    with tf.Graph().as_default(), tf.Session(config=session_config(arguments.num_accelerators)) as session:
-        model = build(model_class, dataset, arguments.num_accelerators)
-        checkpoints = Checkpoints(arguments.save_path, model.saver)
-        state = checkpoints.state()
-        if state:  # a checkpoint from elsewhere, such as the authors', has none
-            check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, arguments.save_path)
-        checkpoints.restore(session, BEST)
-        model.start(session)
+    with tf.Graph().as_default():
+        model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+        with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
+            checkpoints = Checkpoints(arguments.save_path, model.saver)
+            state = checkpoints.state()
+            if state:  # a checkpoint from elsewhere, such as the authors', has none
+                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)},
+                               arguments.save_path)
+            checkpoints.restore(session, BEST)
+            model.start(session)
 
-        for batch in itertools.islice(batches.test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
-            model.score(batch)
-        accelerator, latencies, scores = Stopwatch(), [], []
-        with tqdm(total=len(dataset.test.users), desc="inference", unit=" users", disable=None) as bar:
-            for batch in batches.test_batches(dataset.test, batch_size):
-                with accelerator:
-                    scores.append(model.score(batch))
-                latencies.append(1000 * accelerator.last)
-                bar.update(len(batch.lengths))
-        checkpoint_step = int(session.run(model.global_step))
+            for batch in itertools.islice(batches.test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
+                model.score(batch)
+            accelerator, latencies, scores = Stopwatch(), [], []
+            with tqdm(total=len(dataset.test.users), desc="inference", unit=" users", disable=None) as bar:
+                for batch in batches.test_batches(dataset.test, batch_size):
+                    with accelerator:
+                        scores.append(model.score(batch))
+                    latencies.append(1000 * accelerator.last)
+                    bar.update(len(batch.lengths))
+            checkpoint_step = int(session.run(model.global_step))
 
     scores = np.concatenate(scores)
     gauc, auc = metrics.gauc_and_auc(scores)

@@ -12,7 +12,7 @@ from utils.optimizers import learning_rate_at
 from utils.results import TRAIN_COLUMNS, add_row, report_throughput
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
-from utils.towers import describe_device, session_config
+from utils.towers import describe_device, session_config, shards
 
 TEST_BATCH_SIZE = 1024  # users per accelerator; scores don't depend on it
 SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of loss and throughput
@@ -24,9 +24,10 @@ def log(line):
     sys.stdout.flush()
 
 
-def build(model_class, dataset, num_accelerators, optimizer=None):
-    """Builds the model's graph, in the default graph, for the sizes of `dataset`."""
-    return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, num_accelerators, optimizer)
+def build(model_class, dataset, num_accelerators, batch_size, optimizer=None):
+    """Builds the model's graph, in the default graph, for `dataset` and batches of `batch_size` per accelerator."""
+    return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, num_accelerators, optimizer,
+                       shards(num_accelerators, batch_size))
 
 
 def settings(name, dataset, arguments):
@@ -92,10 +93,10 @@ def train(model_class, batches, name, arguments):
                         % (batch_size, len(dataset.train.items)))
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(arguments.seed)
-        model = build(model_class, dataset, arguments.num_accelerators, arguments.optimizer)
+        model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size, arguments.optimizer)
         initialize = tf.global_variables_initializer()
         graph.finalize()
-        with tf.Session(config=session_config(arguments.num_accelerators)) as session:
+        with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
             session.run(initialize)
             model.start(session)
             _Run(model, batches, name, arguments, dataset).go()
