@@ -29,7 +29,7 @@ from utils.train_loop import build
 
 MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")
 SEED = 1234
-WARM_UP = 3       # steps before anything is measured: the first calls allocate memory and choose kernels
+WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
 MEMORY_STEPS = 3  # steps that the peak of memory is taken over
 
 Task = collections.namedtuple("Task", "name training batches padded_inputs examples")
@@ -103,9 +103,9 @@ def model_class(name):
 
 
 def own_training(name):
-    """The (optimizer, learning rate) that the authors train a model with."""
+    """(the optimizer that the authors train a model with, the learning rates of all that it can be trained with)."""
     script = importlib.import_module(name.replace("_dice", "") + ".train")
-    return script.OPTIMIZER, script.LEARNING_RATES[script.OPTIMIZER]
+    return script.OPTIMIZER, script.LEARNING_RATES
 
 
 def with_threads(config, threads):
@@ -152,23 +152,30 @@ class ClockedSession:
 class Ours:
     """This project's side, in a graph and session of its own.
 
+    Args:
+      model: one of MODELS.
+      training: whether a step is an update; else it scores.
+      dataset: for its sizes and categories.
+      threads: TensorFlow's; 0: its own default.
+      optimizer: the model's own where it is None.
+
     Attributes:
       step: the function that trains on, or scores, a batch.
       session: a `ClockedSession`.
     """
 
-    def __init__(self, model, training, dataset, threads=0, optimizer=None, learning_rate=None):
-        own_optimizer, own_learning_rate = own_training(model)
-        rate = learning_rate or own_learning_rate
+    def __init__(self, model, training, dataset, threads=0, optimizer=None):
+        own_optimizer, rates = own_training(model)
+        optimizer = optimizer or own_optimizer
         self.config = with_threads(session_config(1), threads)
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(SEED)
-            self.model = build(model_class(model), dataset, 1, (optimizer or own_optimizer) if training else None)
+            self.model = build(model_class(model), dataset, 1, optimizer if training else None)
             self.session = ClockedSession(tf.Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
-        self.step = (lambda batch: self.model.train(batch, rate)) if training else self.model.score
+        self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score
 
     def values(self):
         """The value of each variable by name."""
@@ -190,7 +197,7 @@ class Padded:
     """The other side, in a graph and session of its own; `step` as in `Ours`."""
 
     def __init__(self, model, training, dataset, threads=0):
-        optimizer, rate = own_training(model)
+        optimizer, rates = own_training(model)
         with tf.Graph().as_default():
             tf.set_random_seed(SEED)
             self.model = PaddedModel(model, dataset.item_count, dataset.cate_count, dataset.cate_list,
@@ -199,7 +206,7 @@ class Padded:
                 tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)), threads))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
-        self.step = (lambda inputs: self.model.train(inputs, rate)) if training else self.model.score
+        self.step = (lambda inputs: self.model.train(inputs, rates[optimizer])) if training else self.model.score
 
     def close(self):
         self.session.close()
@@ -220,7 +227,10 @@ def timed(step, batches):
 
 def steps_that_last(seconds, step, batches):
     """How many steps last about `seconds`, after a warm-up; takes from the iterator `batches`."""
-    timed(step, itertools.islice(batches, WARM_UP))
+    count, spent = 0, 0.0
+    while count < WARM_UP and spent < seconds:
+        spent += timed(step, itertools.islice(batches, 1))[0]
+        count += 1
     count, spent = 0, 0.0
     while not count or spent < seconds / 4:
         spent += timed(step, itertools.islice(batches, 1))[0]
@@ -298,7 +308,7 @@ def _peak_memory(name, side, model, data, batch_sizes, threads):
         peaks[batch_size] = None
         if os.path.exists("/proc/self/status"):
             with open("/proc/self/status") as status:
-                peaks[batch_size] = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+                peaks[batch_size] = next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
     return peaks
 
 
@@ -319,13 +329,15 @@ def run(task, parser):
     if max(arguments.batch_sizes) > examples:
         raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
                         % (max(arguments.batch_sizes), examples, dataset.name))
-    table = Table(arguments.json, [
-        ("batch", "{batch_size:>7,}"), ("ours", "{ours:>9,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
-        ("padded", "{padded:>9,.0f} ({spread[padded][0]:,.0f} to {spread[padded][1]:,.0f})"),
-        ("ratio", "{ratio:>5.1f} ({spread[ratio][0]:.1f} to {spread[ratio][1]:.1f})"),
-        ("floor share", "{floor_share:>6.1%}"), ("outside", "{outside:>6.1%}")] +
-        ([] if task.training else [("ms, p50 / p99", "{latency_ms_p50:>6.2f} / {latency_ms_p99:.2f}")]) +
-        [("MiB, ours / padded", "{peak_memory_mib[ours]:>6,.0f} / {peak_memory_mib[padded]:,.0f}")])
+    columns = [
+        ("batch", 7, "{batch_size:,}"), ("ours", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("padded", 25, "{padded:,.0f} ({spread[padded][0]:,.0f} to {spread[padded][1]:,.0f})"),
+        ("ratio", 20, "{ratio:.1f} ({spread[ratio][0]:.1f} to {spread[ratio][1]:.1f})"),
+        ("floor share", 11, "{floor_share:.1%}"), ("outside", 8, "{outside:.1%}"),
+        ("MiB, ours", 9, "{peak_memory_mib[ours]}"), ("padded", 7, "{peak_memory_mib[padded]}")]
+    if not task.training:
+        columns.append(("ms, p50 / p99", 15, "{latency_ms_p50:.2f} / {latency_ms_p99:.2f}"))
+    table = Table(arguments.json, columns)
     table.title("%s, %s on %s; %s, TensorFlow %s" % (
         task.name, arguments.model, dataset.name, describe_device(1), tf.__version__))
     table.title("Recommendations per second: median of %d rounds (lowest to highest)." % arguments.rounds)
@@ -353,7 +365,7 @@ class Table:
 
     Args:
       as_json: JSON lines on standard output, the table on standard error.
-      columns: (heading, format of the line's cell), in order.
+      columns: (heading, width, format of the cell), in order.
     """
 
     def __init__(self, as_json, columns):
@@ -361,16 +373,14 @@ class Table:
         self._file = sys.stderr if as_json else sys.stdout
 
     def title(self, line):
-        print(line, file=self._file)
+        """Prints a line of text."""
+        print(line, file=self._file, flush=True)
 
     def row(self, result):
         """Prints a measurement, a dictionary."""
-        cells = [form.format(**result) for _, form in self._columns]
-        widths = [max(len(heading), 28 if "(" in form else 18 if "/" in form else 11) for heading, form in self._columns]
         if not self._headed:
-            print("  ".join(heading.ljust(width) for (heading, _), width in zip(self._columns, widths)).rstrip(),
-                  file=self._file)
+            self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
             self._headed = True
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip(), file=self._file, flush=True)
+        self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
         if self._as_json:
             print(json.dumps(result), flush=True)

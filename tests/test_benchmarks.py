@@ -1,4 +1,5 @@
 """The benchmarks: the padded side is right, the floor is whole, and the commands say what they measured."""
+import importlib.util
 import itertools
 import json
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import infer as infer_benchmark
-from benchmarks import measure, padded
+from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
 from benchmarks.floor import Floor, multiply_adds, operands, products
 from benchmarks.measure import MODELS, Ours, Padded, find_dataset
@@ -128,18 +129,14 @@ def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
         fetches = [tf.reduce_sum(y), tf.tanh(batch_product).op]
         ops = products(fetches)
         assert unneeded.op not in ops and [op.type.rstrip("V23") for op in ops] == ["BatchMatMul", "MatMul"]
-        tensors = {tensor.name for op in ops for tensor in op.inputs}
-        assert set(operands(ops)) == tensors
-        sizes = {name: [(rows // 2, 3) if "Reshape" in name else None for rows in (6, 10)] for name in tensors}
-        shape_of = {6: {}, 10: {}}
-        for name in operands(ops):
-            for rows in (6, 10):
-                shape_of[rows][name] = ((2, rows // 2, 3) if sizes[name][0] else
-                                        (4, 3) if "kernel" in name or "Read" in name else (rows, 3))
-        shapes = [[shape_of[rows][name] for name in operands(ops)] for rows in (6, 10)]
-        assert [multiply_adds(op, shape_of[6]) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
+
+        def shapes_at(rows):
+            halves, kernel_shape = (2, rows // 2, 3), (4, 3)
+            return dict(zip(operands(ops), [halves, halves, (rows, 3), kernel_shape]))
+        shapes = [list(shapes_at(rows).values()) for rows in (6, 10)]
+        assert [multiply_adds(op, shapes_at(6)) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
         floor = Floor(ops, shapes, tf.ConfigProto())
-        computed = [op for op in floor.session.graph.get_operations() if op.type == ops[0].type or op.type == "MatMul"]
+        computed = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
         assert len(computed) == 2 * len(ops)  # side by side, and one after another
         for run, index in itertools.product(floor.runs, (0, 1)):
             run(index)
@@ -157,10 +154,39 @@ def data(tmp_path_factory):
     return folder
 
 
+def test_scaling_measures_each_size_and_optimizer_and_draws_them(tmp_path, capsys, monkeypatch):
+    picture = tmp_path / "scaling.png"
+    flags = "--histories 2 30 --items 50 500 --batch_sizes 8 --rounds 2 --seconds 0.01 --json".split()
+    if importlib.util.find_spec("matplotlib"):
+        flags += ["--plot", str(picture)]
+    monkeypatch.setattr(sys, "argv", ["scaling"] + flags)
+    scaling.main()
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {result["benchmark"] for result in results} == {"scaling"} and all(result["ours"] > 0 for result in results)
+    measured = [(result["varied"], result[result["varied"]], result["optimizer"]) for result in results]
+    assert measured[:5] == [("history_length", 2, "sgd"), ("history_length", 30, "sgd"), ("batch_size", 8, "sgd"),
+                            ("items", 50, "sgd"), ("items", 500, "sgd")]
+    assert {("items", 50, "adam"), ("items", 500, "adam")} <= set(measured[5:])
+    if "--plot" in flags:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scaling", "--plot"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--plot needs matplotlib; install it: pip install -r requirements/benchmarks.txt"):
+        scaling.main()
+
+
+def test_a_size_that_needs_more_memory_than_is_free_is_known():
+    assert scaling.missing_memory({"items": 10 ** 4}) is None
+    assert scaling.missing_memory({"items": 10 ** 10}) > 10000
+
+
 FIGURES = ("ours", "padded", "ratio", "floor_share")
 
 
-@pytest.mark.parametrize("name, batch_sizes", [("train", (8, 16)), ("infer", (8,))])
+@pytest.mark.parametrize("name, batch_sizes", [("train", (16, 8)), ("infer", (8,))])
 def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_sizes):
     done = run_benchmark(name, "--data", data, "--batch_sizes", *batch_sizes, "--rounds", 2, "--seconds", 0.05, "--json")
     assert done.returncode == 0, done.stderr
@@ -178,6 +204,7 @@ def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_s
 
 
 def test_without_json_the_table_is_what_is_printed(data, capsys, monkeypatch):
+    monkeypatch.setattr(measure, "peak_memory", lambda *_: {8: None})  # as where the system does not tell
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(data / "dataset.pkl"), "--model", "deepFM", "--batch_sizes",
                                       "8", "--rounds", "1", "--seconds", "0.05"])
     measure.run(train_benchmark.TASK, measure.make_parser("train", ""))
