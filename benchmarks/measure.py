@@ -30,7 +30,7 @@ from utils.train_loop import build
 MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")
 SEED = 1234
 WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
-PADDED_STEPS = 5  # the least in a round: how long one takes follows the longest history in its batch, which varies widely
+PADDED_STEPS = 5  # the least in a round: a step's cost follows the longest history in its batch, which varies widely
 MEMORY_STEPS = 3  # steps that the peak of memory is taken over
 
 Task = collections.namedtuple("Task", "name training batches padded_inputs examples")
@@ -47,12 +47,13 @@ examples       (batch of this project) -> the list of examples in it, for the ot
 def make_parser(name, description):
     """A parser with the arguments that benchmarks.train and benchmarks.infer share."""
     parser = Parser(prog="python -m benchmarks.%s" % name, description=description)
-    parser.add_argument("--data", default="small", help="small or full: the generated sample, made where it is not there "
-                        "yet; or a dataset.pkl, or the folder of one (default: %(default)s)")
+    parser.add_argument("--data", default="small", help="small or full: the generated sample, made where it is not "
+                        "there yet; or a dataset.pkl, or the folder of one (default: %(default)s)")
     parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
     parser.add_argument("--batch_sizes", type=at_least(1), nargs="+", default=[32, 256, 1024], metavar="SIZE",
                         help="default: 32 256 1024")
-    parser.add_argument("--rounds", type=at_least(1), default=5, help="how often the sides alternate (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(1), default=5,
+                        help="how often the sides alternate (default: %(default)s)")
     parser.add_argument("--seconds", type=positive_float, default=2.0,
                         help="of each side in a round, about (default: %(default)s)")
     add_common_arguments(parser)

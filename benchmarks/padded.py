@@ -28,7 +28,7 @@ def train_inputs(examples, batch_size):
 
 
 def test_inputs(examples, batch_size):
-    """Yields (positives [B], negatives [B], histories [B, T], lengths [B]) of a list of (history, (positive, negative))."""
+    """Yields (positives [B], negatives [B], histories [B, T], lengths [B]) of a list of (history, candidate pair)."""
     for start in range(0, len(examples), batch_size):
         chunk = examples[start:start + batch_size]
         positives, negatives, lengths = [], [], []

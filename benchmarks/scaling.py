@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from benchmarks.measure import (MODELS, SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed)
+from benchmarks.measure import MODELS, SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
 from benchmarks.train import batches
 from utils.base_model import EMBEDDING_WIDTH
 from utils.commands import at_least, positive_float
@@ -70,7 +70,7 @@ def settings(arguments):
 
 
 def missing_memory(setting):
-    """How many GiB a setting needs, about, where that is more than is free; else, or where Linux does not tell, None."""
+    """About how many GiB a setting needs, where that is more than is free; else, and where Linux does not tell, None."""
     needed = TABLES * setting["items"] * EMBEDDING_WIDTH * 4 / 2 ** 30
     if os.path.exists("/proc/meminfo"):
         with open("/proc/meminfo") as lines:
@@ -113,7 +113,8 @@ def main():
     for name, values in (("histories", HISTORIES), ("items", ITEM_COUNTS), ("batch_sizes", BATCH_SIZES)):
         parser.add_argument("--" + name, type=at_least(1), nargs="+", default=values, metavar="SIZE",
                             help="default: " + " ".join(map(str, values)))
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="of which the median is taken (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(1), default=3,
+                        help="of which the median is taken (default: %(default)s)")
     parser.add_argument("--seconds", type=positive_float, default=1.0, help="of a round, about (default: %(default)s)")
     parser.add_argument("--plot", nargs="?", const=os.path.join(ROOT, "docs", "scaling.png"), metavar="PNG",
                         help="also draw it, with matplotlib (default: docs/scaling.png)")
