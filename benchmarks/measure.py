@@ -1,0 +1,388 @@
+"""What the benchmarks share: their arguments, the two sides, alternating rounds, medians and spread, the table.
+
+A round is: this project's batches, the other side on the first of the same batches (it gets through fewer in the same
+time), then the bare matrix products of all of them. Rounds follow each other in one process, so that whatever else the
+machine does meets both sides alike, and ratios are taken within a round.
+"""
+import collections
+import importlib
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.floor import Floor, operands, products
+from benchmarks.padded import PaddedModel
+from utils.commands import at_least, positive_float
+from utils.dataset import read_dataset
+from utils.files import ROOT, Parser, UserError
+from utils.tf1 import tf
+from utils.timing import Stopwatch
+from utils.towers import describe_device, session_config
+from utils.train_loop import build
+
+MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")
+SEED = 1234
+WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
+PADDED_STEPS = 5  # the least in a round: a step's cost follows the longest history in its batch, which varies widely
+MEMORY_STEPS = 3  # steps that the peak of memory is taken over
+
+Task = collections.namedtuple("Task", "name training batches padded_inputs examples")
+Task.__doc__ = """What a benchmark measures.
+
+name           in the table and in the JSON lines
+training       whether steps are updates; else they score
+batches        (dataset, batch_size) -> this project's batches, without end, each of batch_size
+padded_inputs  (list of examples, batch_size) -> the other side's batches
+examples       (batch of this project) -> the list of examples in it, for the other side
+"""
+
+
+def make_parser(name, description):
+    """A parser with the arguments that benchmarks.train and benchmarks.infer share."""
+    parser = Parser(prog="python -m benchmarks.%s" % name, description=description)
+    parser.add_argument("--data", default="small", help="small or full: the generated sample, made where it is not "
+                        "there yet; or a dataset.pkl, or the folder of one (default: %(default)s)")
+    parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
+    parser.add_argument("--batch_sizes", type=at_least(1), nargs="+", default=[32, 256, 1024], metavar="SIZE",
+                        help="default: 32 256 1024")
+    parser.add_argument("--rounds", type=at_least(1), default=5,
+                        help="how often the sides alternate (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_float, default=2.0,
+                        help="of each side in a round, about (default: %(default)s)")
+    add_common_arguments(parser)
+    return parser
+
+
+def add_common_arguments(parser):
+    """Adds the arguments that every benchmark of the models has."""
+    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's; 0: its own default (default)")
+    parser.add_argument("--json", action="store_true",
+                        help="a JSON line per measurement on standard output; the table then goes to standard error")
+
+
+# ---- data and models -------------------------------------------------------------------------------------------------
+
+def find_dataset(data):
+    """The path of the dataset.pkl that `--data` means; a sample is made where it is not there yet.
+
+    Raises:
+      UserError: there is none.
+    """
+    if data in ("small", "full"):
+        return _sample(data)
+    for path in (data, os.path.join(data, "dataset.pkl"), os.path.join(data, "din", "dataset.pkl")):
+        if os.path.isfile(path):
+            return path
+    raise UserError("no dataset.pkl at %s; give small, full, a dataset.pkl or a folder with one" % data)
+
+
+def _sample(size):
+    """The dataset.pkl of a generated sample, apart from what the project is prepared with."""
+    raw, folder = (os.path.join(ROOT, "raw_data", name % size) for name in ("sample_%s", "prepared_%s"))
+    path = os.path.join(folder, "dataset.pkl")
+    if not os.path.exists(path):
+        for command in (["utils/make_sample.py", size, "--output", raw],
+                        ["utils/1_convert_pd.py", "--raw_data", raw, "--output", folder],
+                        ["utils/2_remap_id.py", "--output", folder],
+                        ["din/build_dataset.py", "--remap", os.path.join(folder, "remap.pkl"), "--output", path]):
+            if subprocess.run([sys.executable] + command, cwd=ROOT, stdout=sys.stderr).returncode:
+                raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
+                                % command[0])
+    return path
+
+
+def model_class(name):
+    """The class of one of MODELS."""
+    folder, dice = re.fullmatch(r"(.+?)(_dice)?", name).groups()
+    return importlib.import_module("%s.model%s" % (folder, dice or "")).Model
+
+
+def own_training(name):
+    """(the optimizer that the authors train a model with, the learning rates of all that it can be trained with)."""
+    script = importlib.import_module(name.replace("_dice", "") + ".train")
+    return script.OPTIMIZER, script.LEARNING_RATES
+
+
+def with_threads(config, threads):
+    """`config`, a ConfigProto, with as many threads; 0: TensorFlow's default."""
+    config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+    return config
+
+
+class ClockedSession:
+    """A session that clocks its callables: a model which is started with it shows what it calls, and for how long.
+
+    Attributes:
+      stopwatch: adds up the seconds inside the callables.
+      fetches, feed_list: the latest callable's.
+    """
+
+    def __init__(self, session):
+        self._session, self._extended, self.stopwatch = session, None, Stopwatch()
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def make_callable(self, fetches, feed_list=None):
+        call = self._session.make_callable(fetches, feed_list)
+
+        def clocked(*values):
+            self.fetches, self.feed_list = fetches, feed_list
+            if self._extended:
+                results, self.observed = self._extended(*values)
+                return results
+            with self.stopwatch:
+                return call(*values)
+        return clocked
+
+    def observe(self, tensors, step, batches):
+        """Yields the values of `tensors` in the call that `step(batch)` makes, for each of `batches`."""
+        self._extended = self._session.make_callable([self.fetches, tensors], self.feed_list)
+        for batch in batches:
+            step(batch)
+            yield self.observed
+        self._extended = None
+
+
+class Ours:
+    """This project's side, in a graph and session of its own.
+
+    Args:
+      model: one of MODELS.
+      training: whether a step is an update; else it scores.
+      dataset: for its sizes and categories.
+      threads: TensorFlow's; 0: its own default.
+      optimizer: the model's own where it is None.
+
+    Attributes:
+      step: the function that trains on, or scores, a batch.
+      session: a `ClockedSession`.
+    """
+
+    def __init__(self, model, training, dataset, threads=0, optimizer=None):
+        own_optimizer, rates = own_training(model)
+        optimizer = optimizer or own_optimizer
+        self.config = with_threads(session_config(1), threads)
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            tf.set_random_seed(SEED)
+            self.model = build(model_class(model), dataset, 1, optimizer if training else None)
+            self.session = ClockedSession(tf.Session(config=self.config))
+            self.session.run(tf.global_variables_initializer())
+        self.model.start(self.session)
+        self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score
+
+    def values(self):
+        """The value of each variable by name."""
+        return self.session.run({variable.op.name: variable for variable in self.model.variables})
+
+    def shapes(self, batches):
+        """(the products of a step, for each of `batches` the shape of each of their operands); after a first step."""
+        ops = products(self.session.fetches)
+        with self.graph.as_default():
+            tensors = [tf.shape(self.graph.get_tensor_by_name(name)) for name in operands(ops)]
+        return ops, [[tuple(shape.tolist()) for shape in shapes]
+                     for shapes in self.session.observe(tensors, self.step, batches)]
+
+    def close(self):
+        self.session.close()
+
+
+class Padded:
+    """The other side, in a graph and session of its own; `step` as in `Ours`."""
+
+    def __init__(self, model, training, dataset, threads=0):
+        optimizer, rates = own_training(model)
+        with tf.Graph().as_default():
+            tf.set_random_seed(SEED)
+            self.model = PaddedModel(model, dataset.item_count, dataset.cate_count, dataset.cate_list,
+                                     optimizer if training else None)
+            self.session = tf.Session(config=with_threads(
+                tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)), threads))
+            self.session.run(tf.global_variables_initializer())
+        self.model.start(self.session)
+        self.step = (lambda inputs: self.model.train(inputs, rates[optimizer])) if training else self.model.score
+
+    def close(self):
+        self.session.close()
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+def timed(step, batches):
+    """Runs `step` on each of `batches`; returns (seconds altogether, [seconds of each step])."""
+    steps = []
+    started = time.perf_counter()
+    for batch in batches:
+        entered = time.perf_counter()
+        step(batch)
+        steps.append(time.perf_counter() - entered)
+    return time.perf_counter() - started, steps
+
+
+def steps_that_last(seconds, step, batches):
+    """How many steps last about `seconds`, after a warm-up; takes from the iterator `batches`."""
+    count, spent = 0, 0.0
+    while count < WARM_UP and spent < seconds:
+        spent += timed(step, itertools.islice(batches, 1))[0]
+        count += 1
+    count, spent = 0, 0.0
+    while not count or spent < seconds / 4:
+        spent += timed(step, itertools.islice(batches, 1))[0]
+        count += 1
+    return max(1, round(count * seconds / spent))
+
+
+def _check_same(ours, padded, batch, inputs):
+    """Raises UserError unless both sides, given the same variables, compute the same on their first batch."""
+    padded.model.load(ours.values())
+    results = ours.step(batch), padded.step(inputs)
+    if not np.allclose(*results, rtol=1e-3, atol=1e-3):
+        raise UserError("the two sides compute different results, so their speeds can't be compared")
+
+
+def compare(task, model, dataset, batch_size, rounds, seconds, threads):
+    """Measures both sides and the floor in alternating rounds.
+
+    Returns:
+      A dictionary: for each figure a list with one value per round. Throughputs are in recommendations per second.
+    """
+    def padded_inputs(batches):
+        return task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
+
+    ours, padded = (side(model, task.training, dataset, threads) for side in (Ours, Padded))
+    batches, ahead = task.batches(dataset, batch_size), task.batches(dataset, batch_size)
+    first = next(ahead)
+    next(batches)  # an epoch's order is drawn at its start: not within a round, which is much shorter than an epoch
+    _check_same(ours, padded, first, next(padded_inputs([first])))
+    steps = steps_that_last(seconds, ours.step, task.batches(dataset, batch_size))
+    padded_steps = min(steps, max(PADDED_STEPS, steps_that_last(seconds, padded.step, (
+        inputs for batch in task.batches(dataset, batch_size) for inputs in padded_inputs([batch])))))
+
+    ahead = [list(itertools.islice(ahead, steps)) for _ in range(rounds)]
+    ops, shapes = ours.shapes(itertools.chain(*ahead))
+    floor = Floor(ops, shapes, ours.config)
+    for run in floor.runs:
+        timed(run, range(WARM_UP))
+    runs = min(floor.runs, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
+
+    figures = collections.defaultdict(list)
+    figures["steps"] = [steps, padded_steps]
+    for number, same in enumerate(ahead):
+        clock = ours.session.stopwatch.seconds
+        loop_seconds, latencies = timed(ours.step, itertools.islice(batches, steps))
+        session_seconds = ours.session.stopwatch.seconds - clock
+        padded_seconds, _ = timed(padded.step, padded_inputs(same[:padded_steps]))
+        floor_seconds, _ = timed(runs, range(number * steps, (number + 1) * steps))
+        recommendations = first.candidates.size
+        figures["ours"].append(recommendations * steps / loop_seconds)
+        figures["padded"].append(recommendations * padded_steps / padded_seconds)
+        figures["ratio"].append(figures["ours"][-1] / figures["padded"][-1])
+        figures["floor_share"].append(floor_seconds / loop_seconds)
+        figures["outside"].append(1 - session_seconds / loop_seconds)
+        figures["latency_ms"] += [1000 * latency for latency in latencies]
+    for side in (ours, padded, floor):
+        side.close()
+    return figures
+
+
+def _peak_memory(name, side, model, data, batch_sizes, threads):
+    """Runs a few steps of one side at each of `batch_sizes`, ascending; returns this process's peak after each, in MiB.
+
+    None where Linux does not tell. Not resource.getrusage: its peak begins with that of the process which started this.
+    """
+    task = importlib.import_module("benchmarks." + name).TASK
+    dataset = read_dataset(data)
+    step = {"ours": Ours, "padded": Padded}[side](model, task.training, dataset, threads).step
+    peaks = {}
+    for batch_size in sorted(batch_sizes):
+        batches = list(itertools.islice(task.batches(dataset, batch_size), MEMORY_STEPS))
+        if side == "padded":
+            batches = task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
+        timed(step, batches)
+        peaks[batch_size] = None
+        if os.path.exists("/proc/self/status"):
+            with open("/proc/self/status") as status:
+                peaks[batch_size] = next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+    return peaks
+
+
+def peak_memory(*arguments):
+    """`_peak_memory` in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_memory, arguments)
+
+
+# ---- reporting -------------------------------------------------------------------------------------------------------
+
+def run(task, parser):
+    """The command of a benchmark: a measurement for each batch size, its line in the table, its JSON line."""
+    arguments = parser.parse_args()
+    data = find_dataset(arguments.data)
+    dataset = read_dataset(data)
+    examples = len((dataset.train.items if task.training else dataset.test.positives))
+    if max(arguments.batch_sizes) > examples:
+        raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
+                        % (max(arguments.batch_sizes), examples, dataset.name))
+    columns = [
+        ("batch", 7, "{batch_size:,}"), ("ours", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("padded", 25, "{padded:,.0f} ({spread[padded][0]:,.0f} to {spread[padded][1]:,.0f})"),
+        ("ratio", 20, "{ratio:.1f} ({spread[ratio][0]:.1f} to {spread[ratio][1]:.1f})"),
+        ("floor share", 11, "{floor_share:.1%}"), ("outside", 8, "{outside:.1%}"),
+        ("MiB, ours", 9, "{peak_memory_mib[ours]}"), ("padded", 7, "{peak_memory_mib[padded]}")]
+    if not task.training:
+        columns.append(("ms, p50 / p99", 15, "{latency_ms_p50:.2f} / {latency_ms_p99:.2f}"))
+    table = Table(arguments.json, columns)
+    table.title("%s, %s on %s; %s, TensorFlow %s" % (
+        task.name, arguments.model, dataset.name, describe_device(1), tf.__version__))
+    table.title("Recommendations per second: median of %d rounds (lowest to highest)." % arguments.rounds)
+    memory = {side: peak_memory(task.name, side, arguments.model, data, arguments.batch_sizes, arguments.threads)
+              for side in ("ours", "padded")}
+    for batch_size in arguments.batch_sizes:
+        figures = compare(task, arguments.model, dataset, batch_size, arguments.rounds, arguments.seconds,
+                          arguments.threads)
+        latencies = figures.pop("latency_ms")
+        steps = figures.pop("steps")
+        result = {"benchmark": task.name, "batch_size": batch_size}
+        result.update((name, float(np.median(values))) for name, values in figures.items())
+        result["spread"] = {name: [min(values), max(values)] for name, values in figures.items()}
+        result.update(steps=dict(zip(("ours", "padded"), steps)), rounds=arguments.rounds,
+                      peak_memory_mib={side: peaks[batch_size] for side, peaks in memory.items()},
+                      model=arguments.model, dataset=dataset.name, threads=arguments.threads,
+                      device=describe_device(1), tensorflow=tf.__version__)
+        if not task.training:
+            result["latency_ms_p50"], result["latency_ms_p99"] = np.percentile(latencies, [50, 99]).tolist()
+        table.row(result)
+
+
+class Table:
+    """Prints a line of fixed-width text per measurement, or with `as_json` also a JSON line.
+
+    Args:
+      as_json: JSON lines on standard output, the table on standard error.
+      columns: (heading, width, format of the cell), in order.
+    """
+
+    def __init__(self, as_json, columns):
+        self._as_json, self._columns, self._headed = as_json, columns, False
+        self._file = sys.stderr if as_json else sys.stdout
+
+    def title(self, line):
+        """Prints a line of text."""
+        print(line, file=self._file, flush=True)
+
+    def row(self, result):
+        """Prints a measurement, a dictionary."""
+        if not self._headed:
+            self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
+            self._headed = True
+        self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
+        if self._as_json:
+            print(json.dumps(result), flush=True)

@@ -1,0 +1,152 @@
+"""How this project's training throughput changes with history length, number of items and batch size.
+
+    python -m benchmarks.scaling --plot
+
+The data are random: histories that all have the same length, items drawn from all of them alike.
+"""
+import gc
+import importlib.util
+import itertools
+import os
+
+import numpy as np
+
+from benchmarks.measure import MODELS, SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
+from benchmarks.train import batches
+from utils.base_model import EMBEDDING_WIDTH
+from utils.commands import at_least, positive_float
+from utils.dataset import Dataset, TrainSet
+from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.tf1 import tf
+from utils.towers import describe_device
+
+HISTORY, ITEMS, BATCH_SIZE = 10, 10 ** 5, 256  # what stays the same while another is varied
+HISTORIES = [10, 100, 1000]
+ITEM_COUNTS = [10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7]
+BATCH_SIZES = [32, 256, 1024, 4096, 16384, 65536]
+CATEGORIES = 1000
+EPOCH = 100  # batches
+TABLES = 6  # the size of the embeddings: themselves, Adam's two moments, and what Adam makes on the way
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
+MARKERS = "osD^"
+
+
+def random_dataset(history, item_count, examples):
+    """A data set of `examples` training examples, each with a history of `history` random items; no test set."""
+    random = np.random.RandomState(SEED)
+    items = random.randint(0, item_count, max(10 ** 6, 2 * history)).astype(np.int32)
+    train = TrainSet(items, np.arange(examples, dtype=np.int32),
+                     random.randint(0, len(items) - history, examples).astype(np.int32),
+                     np.full(examples, history, np.int32), random.randint(0, item_count, examples).astype(np.int32),
+                     random.randint(0, 2, examples).astype(np.int32))
+    return Dataset(train, None, random.randint(0, CATEGORIES, item_count).astype(np.int32), examples, item_count,
+                   CATEGORIES, "random")
+
+
+def measure(arguments, history_length, items, batch_size, optimizer):
+    """Throughputs of training with these sizes, one per round, in recommendations per second."""
+    dataset = random_dataset(history_length, items, EPOCH * batch_size)
+    ours = Ours(arguments.model, True, dataset, arguments.threads, optimizer)
+    stream = batches(dataset, batch_size)
+    steps = steps_that_last(arguments.seconds, ours.step, stream)
+    rates = [steps * batch_size / timed(ours.step, itertools.islice(stream, steps))[0] for _ in range(arguments.rounds)]
+    ours.close()
+    del ours
+    gc.collect()  # the session's variables go with it: the next may need their memory
+    return rates
+
+
+def settings(arguments):
+    """Yields what is to be measured: dictionaries with the sizes, the optimizer, and which of them is varied."""
+    own, rates = own_training(arguments.model)
+    base = {"history_length": HISTORY, "items": ITEMS, "batch_size": BATCH_SIZE, "optimizer": own}
+    for value in arguments.histories:
+        yield dict(base, varied="history_length", history_length=value)
+    for value in arguments.batch_sizes:
+        yield dict(base, varied="batch_size", batch_size=value)
+    for optimizer in sorted(rates, key=lambda name: (name != own, name)):
+        for value in arguments.items:
+            yield dict(base, varied="items", items=value, optimizer=optimizer)
+
+
+def missing_memory(setting):
+    """About how many GiB a setting needs, where that is more than is free; else, and where Linux does not tell, None."""
+    needed = TABLES * setting["items"] * EMBEDDING_WIDTH * 4 / 2 ** 30
+    if os.path.exists("/proc/meminfo"):
+        with open("/proc/meminfo") as lines:
+            free = next(int(line.split()[1]) / 2 ** 20 for line in lines if line.startswith("MemAvailable"))
+        return needed if needed > free else None
+    return None
+
+
+def plot(path, results, title):
+    """Draws three panels, throughput over each of what is varied, into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a display
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.4), dpi=90)
+    FigureCanvasAgg(figure)
+    varied = ("history_length", "items", "batch_size")
+    axes = figure.subplots(1, len(varied), sharey=True)
+    optimizers = list(dict.fromkeys(result["optimizer"] for result in results))
+    for axis, name in zip(axes, varied):
+        for optimizer, colour, marker in zip(optimizers, itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
+            points = [result for result in results if (result["varied"], result["optimizer"]) == (name, optimizer)]
+            if points:
+                axis.plot([point[name] for point in points], [point["ours"] for point in points], color=colour,
+                          marker=marker, label=optimizer)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel(name.replace("_", " "))
+        axis.grid(True, which="major", color="#DDDDDD")
+    axes[0].set_ylabel("recommendations per second")
+    axes[1].legend()
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
+
+
+def main():
+    parser = Parser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
+    for name, values in (("histories", HISTORIES), ("items", ITEM_COUNTS), ("batch_sizes", BATCH_SIZES)):
+        parser.add_argument("--" + name, type=at_least(1), nargs="+", default=values, metavar="SIZE",
+                            help="default: " + " ".join(map(str, values)))
+    parser.add_argument("--rounds", type=at_least(1), default=3,
+                        help="of which the median is taken (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_float, default=1.0, help="of a round, about (default: %(default)s)")
+    parser.add_argument("--plot", nargs="?", const=os.path.join(ROOT, "docs", "scaling.png"), metavar="PNG",
+                        help="also draw it, with matplotlib (default: docs/scaling.png)")
+    add_common_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib; install it: pip install -r requirements/benchmarks.txt")
+
+    table = Table(arguments.json, [
+        ("history", 7, "{history_length:,}"), ("items", 10, "{items:,}"), ("batch", 7, "{batch_size:,}"),
+        ("optimizer", 9, "{optimizer}"),
+        ("recommendations/s", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("history items/s", 15, "{history_items_per_second:,.0f}")])
+    title = "training %s, %s, TensorFlow %s" % (arguments.model, describe_device(1), tf.__version__)
+    table.title("scaling: " + title)
+    results = []
+    for setting in settings(arguments):
+        missing = missing_memory(setting)
+        if missing:
+            table.title("left out: {items:,} items with {optimizer} need about {:.0f} GiB".format(missing, **setting))
+            continue
+        sizes = {name: value for name, value in setting.items() if name != "varied"}
+        rates = measure(arguments, **sizes)
+        rate = float(np.median(rates))
+        results.append(dict(setting, benchmark="scaling", ours=rate, spread={"ours": [min(rates), max(rates)]},
+                            history_items_per_second=rate * setting["history_length"], rounds=arguments.rounds,
+                            model=arguments.model, threads=arguments.threads, device=describe_device(1),
+                            tensorflow=tf.__version__))
+        table.row(results[-1])
+    if arguments.plot:
+        plot(arguments.plot, results, title)
+
+
+if __name__ == "__main__":
+    run_main(main)

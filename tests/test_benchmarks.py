@@ -1,0 +1,248 @@
+"""The benchmarks: the padded side is right, the floor is whole, and the commands say what they measured."""
+import importlib.util
+import itertools
+import json
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from benchmarks import infer as infer_benchmark
+from benchmarks import measure, padded, scaling
+from benchmarks import train as train_benchmark
+from benchmarks.floor import Floor, multiply_adds, operands, products
+from benchmarks.measure import MODELS, Ours, Padded, find_dataset
+from tests.helpers import golden, random_dataset, run_script
+from utils.dataset import write_dataset
+from utils.files import UserError
+from utils.tf1 import tf
+
+DATASET = random_dataset(users=80)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+class PaddedGraph:
+    """A padded model with the golden files' sizes and variables, in a `with` statement."""
+
+    def __init__(self, name, case, optimizer):
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            self.model = padded.PaddedModel(name, case["sizes"]["item_count"], case["sizes"]["cate_count"],
+                                            case["cate_list"], optimizer)
+            self.session = tf.Session()
+            self.session.run(tf.global_variables_initializer())
+        self.model.start(self.session)
+        self.model.load({name: np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, shape)
+                         + name.endswith("gamma") for name, shape in case["expected"]["variables"].items()})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.session.close()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_padded_side_equals_the_golden_values(name):
+    case = golden(name)
+    batch, expected = case["batch"], case["expected"]
+    with PaddedGraph(name, case, expected["optimizer"]["name"]) as own:
+        inputs, = padded.train_inputs(list(zip(batch["hist"], batch["i"], batch["y"])), 4)
+        pairs, = padded.test_inputs(list(zip(batch["hist"], zip(batch["i"], batch["j"]))), 4)
+        scores = sigmoid(own.model.score(pairs))
+        np.testing.assert_allclose(scores[:, 0], expected["score_pos"], atol=1e-5)
+        np.testing.assert_allclose(scores[:, 1], expected["score_neg"], atol=1e-5)
+        items, labels, histories, lengths = inputs
+        gradients = own.session.run(own.model.gradients, {
+            own.model.i: items, own.model.y: labels, own.model.histories: histories, own.model.lengths: lengths})
+        assert {variable.op.name for variable in own.model.variables} == set(expected["gradients"])
+        for variable, gradient in zip(own.model.variables, gradients):
+            assert np.linalg.norm(gradient) == pytest.approx(
+                expected["gradients"][variable.op.name]["l2"], rel=1e-3, abs=1e-9), variable.op.name
+        losses = [own.model.train(inputs, expected["optimizer"]["lr"]) for _ in range(5)]
+        np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
+        np.testing.assert_allclose(own.model.score(pairs)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+
+
+def same_batches(benchmark, batch_size, count):
+    """(batches of this project, the same for the padded side)."""
+    task = benchmark.TASK
+    batches = list(itertools.islice(task.batches(DATASET, batch_size), count))
+    examples = [example for batch in batches for example in task.examples(batch)]
+    return batches, list(task.padded_inputs(examples, batch_size))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_both_sides_give_the_same_losses_updates_and_scores(name):
+    ours, other = Ours(name, True, DATASET), Padded(name, True, DATASET)
+    try:
+        other.model.load(ours.values())
+        for batch, inputs in zip(*same_batches(train_benchmark, 24, 3)):
+            assert ours.step(batch) == pytest.approx(other.step(inputs), rel=1e-5)
+        updated = ours.values()
+        for variable, value in zip(other.model.variables, other.session.run(other.model.variables)):
+            np.testing.assert_allclose(updated[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
+        for batch, inputs in zip(*same_batches(infer_benchmark, 10, 2)):
+            np.testing.assert_allclose(ours.model.score(batch), other.model.score(inputs), atol=1e-3)
+    finally:
+        ours.close()
+        other.close()
+
+
+@pytest.mark.parametrize("benchmark", [train_benchmark, infer_benchmark])
+def test_batches_are_all_full_and_go_on_after_the_last(benchmark):
+    batches, others = same_batches(benchmark, 25, 40)
+    assert [len(batch.lengths) for batch in batches] == [len(inputs[0]) for inputs in others] == [25] * 40
+    for batch, (_, _, histories, lengths) in zip(batches, others):
+        assert histories.shape == (25, max(batch.lengths)) and lengths == batch.lengths.tolist()
+        assert batch.history.tolist() == [item for row, length in zip(histories, lengths) for item in row[:length]]
+
+
+@pytest.mark.parametrize("benchmark, candidates", [(train_benchmark, 1), (infer_benchmark, 2)])
+def test_the_floor_holds_every_product_of_din(benchmark, candidates):
+    """A product takes as many multiplications again for the gradient of either factor."""
+    batches, _ = same_batches(benchmark, 8, 2)
+    ours = Ours("din", benchmark.TASK.training, DATASET)
+    ours.step(batches[0])
+    ops, shapes = ours.shapes(batches)
+    ours.close()
+    for batch, shapes_of_batch in zip(batches, shapes):
+        shape_of = dict(zip(operands(ops), shapes_of_batch))
+        items, recommendations = len(batch.history), candidates * len(batch.lengths)
+        attention = items * 128 * 80 + candidates * items * (128 * 80 + 80 * 40 + 40) + recommendations * 128 * 80
+        mlp = recommendations * (128 * 128 + 384 * 80 + 80 * 40 + 40)
+        times = 3 if benchmark.TASK.training else 1
+        # Products with a single column may as well be written as sums of products: within a hundredth.
+        assert sum(multiply_adds(op, shape_of) for op in ops) == pytest.approx(times * (attention + mlp), rel=0.01)
+
+
+def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 3])
+        kernel = tf.get_variable("kernel", [4, 3])
+        batch_product = tf.matmul(tf.reshape(x, [2, -1, 3]), tf.reshape(x, [2, -1, 3]), transpose_b=True)
+        y = tf.matmul(x, kernel, transpose_b=True)
+        unneeded = tf.matmul(y, kernel)
+        fetches = [tf.reduce_sum(y), tf.tanh(batch_product).op]
+        ops = products(fetches)
+        assert unneeded.op not in ops and [op.type.rstrip("V23") for op in ops] == ["BatchMatMul", "MatMul"]
+
+        def shapes_at(rows):
+            halves, kernel_shape = (2, rows // 2, 3), (4, 3)
+            return dict(zip(operands(ops), [halves, halves, (rows, 3), kernel_shape]))
+        shapes = [list(shapes_at(rows).values()) for rows in (6, 10)]
+        assert [multiply_adds(op, shapes_at(6)) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
+        floor = Floor(ops, shapes, tf.ConfigProto())
+        computed = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
+        assert len(computed) == 2 * len(ops)  # side by side, and one after another
+        for run, index in itertools.product(floor.runs, (0, 1)):
+            run(index)
+        floor.close()
+
+
+def run_benchmark(name, *flags):
+    return run_script("-m", "benchmarks." + name, *flags)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(str(folder / "dataset.pkl"), DATASET)
+    return folder
+
+
+def test_scaling_measures_each_size_and_optimizer_and_draws_them(tmp_path, capsys, monkeypatch):
+    picture = tmp_path / "scaling.png"
+    flags = "--histories 2 30 --items 50 500 --batch_sizes 8 --rounds 2 --seconds 0.01 --json".split()
+    if importlib.util.find_spec("matplotlib"):
+        flags += ["--plot", str(picture)]
+    monkeypatch.setattr(sys, "argv", ["scaling"] + flags)
+    scaling.main()
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {result["benchmark"] for result in results} == {"scaling"} and all(result["ours"] > 0 for result in results)
+    measured = [(result["varied"], result[result["varied"]], result["optimizer"]) for result in results]
+    assert measured[:5] == [("history_length", 2, "sgd"), ("history_length", 30, "sgd"), ("batch_size", 8, "sgd"),
+                            ("items", 50, "sgd"), ("items", 500, "sgd")]
+    assert {("items", 50, "adam"), ("items", 500, "adam")} <= set(measured[5:])
+    if "--plot" in flags:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scaling", "--plot"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--plot needs matplotlib; .* -r requirements/benchmarks.txt"):
+        scaling.main()
+
+
+def test_a_size_that_needs_more_memory_than_is_free_is_known():
+    assert scaling.missing_memory({"items": 10 ** 4}) is None
+    assert scaling.missing_memory({"items": 10 ** 10}) > 10000
+
+
+FIGURES = ("ours", "padded", "ratio", "floor_share")
+
+
+@pytest.mark.parametrize("name, batch_sizes", [("train", (16, 8)), ("infer", (8,))])
+def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_sizes):
+    done = run_benchmark(name, "--data", data, "--batch_sizes", *batch_sizes, "--rounds", 2, "--seconds", 0.05,
+                         "--json")
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(result["benchmark"], result["batch_size"]) for result in results] == [(name, size) for size in batch_sizes]
+    for result in results:
+        for figure in FIGURES:
+            low, high = result["spread"][figure]
+            assert 0 < low <= result[figure] <= high, figure
+        assert 0 <= result["outside"] < 1
+        assert (result["model"], result["dataset"], result["rounds"]) == ("din", "random", 2)
+        assert all(memory > 0 for memory in result["peak_memory_mib"].values())
+        assert (name == "infer") == ("latency_ms_p50" in result)
+    assert "ratio" in done.stderr and "  8 " in done.stderr
+
+
+def test_without_json_the_table_is_what_is_printed(data, capsys, monkeypatch):
+    monkeypatch.setattr(measure, "peak_memory", lambda *_: {8: None})  # as where the system does not tell
+    monkeypatch.setattr(sys, "argv", ["train", "--data", str(data / "dataset.pkl"), "--model", "deepFM",
+                                      "--batch_sizes", "8", "--rounds", "1", "--seconds", "0.05"])
+    measure.run(train_benchmark.TASK, measure.make_parser("train", ""))
+    title, _, heading, row = capsys.readouterr().out.splitlines()
+    assert title.startswith("train, deepFM on random; ") and tf.__version__ in title
+    assert heading.split()[:3] == ["batch", "ours", "padded"] and row.split()[0] == "8"
+
+
+@pytest.mark.parametrize("flags, error", [
+    (["--batch_sizes", "0"], "argument --batch_sizes: 0 is less than 1; see python -m benchmarks.train --help"),
+    (["--model", "dien"], "argument --model: invalid choice: 'dien'"),
+    (["--rounds", "x"], "argument --rounds: invalid whole number value: 'x'"),
+    (["--seconds", "nan"], "argument --seconds: nan is not a number above 0"),
+    (["--threads", "-1"], "argument --threads: -1 is less than 0"),
+])
+def test_bad_flags_are_one_line(flags, error):
+    with pytest.raises(UserError) as raised:
+        measure.make_parser("train", "").parse_args(flags)
+    assert str(raised.value).startswith(error) and "\n" not in str(raised.value)
+
+
+def test_errors_are_one_line_and_exit_status_1():
+    done = run_benchmark("train", "--data", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: no dataset.pkl at nowhere; give small, full, a dataset.pkl or a folder with one\n"
+
+
+def test_a_batch_larger_than_the_data_is_an_error(data, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["infer", "--data", str(data), "--batch_sizes", "81"])
+    with pytest.raises(UserError, match="a batch of 81 is larger than the 80 examples of random; lower --batch_sizes"):
+        measure.run(infer_benchmark.TASK, measure.make_parser("infer", ""))
+
+
+def test_a_prepared_folder_of_the_project_is_found(tmp_path):
+    (tmp_path / "din").mkdir()
+    (tmp_path / "din" / "dataset.pkl").write_bytes(b"")
+    assert find_dataset(str(tmp_path)) == str(tmp_path / "din" / "dataset.pkl")
+    with pytest.raises(UserError, match="no dataset.pkl at "):
+        find_dataset(str(tmp_path / "pnn"))
