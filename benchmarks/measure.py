@@ -62,7 +62,7 @@ def make_parser(name, description):
 
 def add_common_arguments(parser):
     """Adds the arguments that every benchmark of the models has."""
-    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's; 0: its own default (default)")
+    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's, on both sides; 0: each side's own (default)")
     parser.add_argument("--json", action="store_true",
                         help="a JSON line per measurement on standard output; the table then goes to standard error")
 
@@ -111,8 +111,9 @@ def own_training(name):
 
 
 def with_threads(config, threads):
-    """`config`, a ConfigProto, with as many threads; 0: TensorFlow's default."""
-    config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+    """`config`, a ConfigProto, with as many threads; 0: as it is."""
+    if threads:
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
     return config
 
 
@@ -158,7 +159,8 @@ class Ours:
       model: one of MODELS.
       training: whether a step is an update; else it scores.
       dataset: for its sizes and categories.
-      threads: TensorFlow's; 0: its own default.
+      batch_size: of the batches to come.
+      threads: TensorFlow's; 0: what the project chooses.
       optimizer: the model's own where it is None.
 
     Attributes:
@@ -166,14 +168,14 @@ class Ours:
       session: a `ClockedSession`.
     """
 
-    def __init__(self, model, training, dataset, threads=0, optimizer=None):
+    def __init__(self, model, training, dataset, batch_size, threads=0, optimizer=None):
         own_optimizer, rates = own_training(model)
         optimizer = optimizer or own_optimizer
-        self.config = with_threads(session_config(1), threads)
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(SEED)
-            self.model = build(model_class(model), dataset, 1, optimizer if training else None)
+            self.model = build(model_class(model), dataset, 1, batch_size, optimizer if training else None)
+            self.config = with_threads(session_config(1, len(self.model.inputs)), threads)
             self.session = ClockedSession(tf.Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
@@ -198,7 +200,7 @@ class Ours:
 class Padded:
     """The other side, in a graph and session of its own; `step` as in `Ours`."""
 
-    def __init__(self, model, training, dataset, threads=0):
+    def __init__(self, model, training, dataset, batch_size, threads=0):
         optimizer, rates = own_training(model)
         with tf.Graph().as_default():
             tf.set_random_seed(SEED)
@@ -257,7 +259,7 @@ def compare(task, model, dataset, batch_size, rounds, seconds, threads):
     def padded_inputs(batches):
         return task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
 
-    ours, padded = (side(model, task.training, dataset, threads) for side in (Ours, Padded))
+    ours, padded = (side(model, task.training, dataset, batch_size, threads) for side in (Ours, Padded))
     batches, ahead = task.batches(dataset, batch_size), task.batches(dataset, batch_size)
     first = next(ahead)
     next(batches)  # an epoch's order is drawn at its start: not within a round, which is much shorter than an epoch
@@ -268,10 +270,11 @@ def compare(task, model, dataset, batch_size, rounds, seconds, threads):
 
     ahead = [list(itertools.islice(ahead, steps)) for _ in range(rounds)]
     ops, shapes = ours.shapes(itertools.chain(*ahead))
-    floor = Floor(ops, shapes, ours.config)
-    for run in floor.runs:
+    floors = [Floor(ops, shapes, config) for config in (ours.config, with_threads(tf.ConfigProto(), threads))]
+    ways = [run for floor in floors for run in floor.runs]
+    for run in ways:
         timed(run, range(WARM_UP))
-    runs = min(floor.runs, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
+    runs = min(ways, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
 
     figures = collections.defaultdict(list)
     figures["steps"] = [steps, padded_steps]
@@ -288,7 +291,7 @@ def compare(task, model, dataset, batch_size, rounds, seconds, threads):
         figures["floor_share"].append(floor_seconds / loop_seconds)
         figures["outside"].append(1 - session_seconds / loop_seconds)
         figures["latency_ms"] += [1000 * latency for latency in latencies]
-    for side in (ours, padded, floor):
+    for side in [ours, padded] + floors:
         side.close()
     return figures
 
@@ -300,13 +303,14 @@ def _peak_memory(name, side, model, data, batch_sizes, threads):
     """
     task = importlib.import_module("benchmarks." + name).TASK
     dataset = read_dataset(data)
-    step = {"ours": Ours, "padded": Padded}[side](model, task.training, dataset, threads).step
     peaks = {}
     for batch_size in sorted(batch_sizes):
+        own = {"ours": Ours, "padded": Padded}[side](model, task.training, dataset, batch_size, threads)
         batches = list(itertools.islice(task.batches(dataset, batch_size), MEMORY_STEPS))
         if side == "padded":
             batches = task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
-        timed(step, batches)
+        timed(own.step, batches)
+        own.close()
         peaks[batch_size] = None
         if os.path.exists("/proc/self/status"):
             with open("/proc/self/status") as status:

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.measure import MODELS, SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
 from benchmarks.train import batches
-from utils.base_model import EMBEDDING_WIDTH
+from utils.embeddings import EMBEDDING_WIDTH
 from utils.commands import at_least, positive_float
 from utils.dataset import Dataset, TrainSet
 from utils.files import ROOT, Parser, UserError, replacing, run_main
@@ -46,7 +46,7 @@ def random_dataset(history, item_count, examples):
 def measure(arguments, history_length, items, batch_size, optimizer):
     """Throughputs of training with these sizes, one per round, in recommendations per second."""
     dataset = random_dataset(history_length, items, EPOCH * batch_size)
-    ours = Ours(arguments.model, True, dataset, arguments.threads, optimizer)
+    ours = Ours(arguments.model, True, dataset, batch_size, arguments.threads, optimizer)
     stream = batches(dataset, batch_size)
     steps = steps_that_last(arguments.seconds, ours.step, stream)
     rates = [steps * batch_size / timed(ours.step, itertools.islice(stream, steps))[0] for _ in range(arguments.rounds)]

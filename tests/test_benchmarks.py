@@ -78,7 +78,7 @@ def same_batches(benchmark, batch_size, count):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_both_sides_give_the_same_losses_updates_and_scores(name):
-    ours, other = Ours(name, True, DATASET), Padded(name, True, DATASET)
+    ours, other = Ours(name, True, DATASET, 24), Padded(name, True, DATASET, 24)
     try:
         other.model.load(ours.values())
         for batch, inputs in zip(*same_batches(train_benchmark, 24, 3)):
@@ -106,7 +106,7 @@ def test_batches_are_all_full_and_go_on_after_the_last(benchmark):
 def test_the_floor_holds_every_product_of_din(benchmark, candidates):
     """A product takes as many multiplications again for the gradient of either factor."""
     batches, _ = same_batches(benchmark, 8, 2)
-    ours = Ours("din", benchmark.TASK.training, DATASET)
+    ours = Ours("din", benchmark.TASK.training, DATASET, 8)
     ours.step(batches[0])
     ops, shapes = ours.shapes(batches)
     ours.close()

@@ -11,6 +11,7 @@ A model is a subclass with one method, `logit(history, candidate)`.
     learning_rate []       of this step
 """
 import collections
+import itertools
 
 import numpy as np
 
@@ -88,12 +89,12 @@ class BaseModel:
                       for inputs, logits in zip(self.inputs, self.logits)]
             self.loss = tf.add_n(losses) / count
         with tf.name_scope("gradients"):
-            tables = self._embeddings.tables
-            dense = [variable for variable in self.variables if variable.op.name not in tables]
-            gradients = tf.gradients(self.loss, dense + self._embeddings.leaves, colocate_gradients_with_ops=True)
-            by_name = dict(zip([variable.op.name for variable in dense], gradients))
-            by_name.update(self._embeddings.table_gradients(gradients[len(dense):]))
-            self.gradients = [by_name[variable.op.name] for variable in self.variables]
+            leaves = self._embeddings.leaves()
+            sources = [leaves.get(variable.op.name, [variable]) for variable in self.variables]
+            gradients = iter(tf.gradients(self.loss, sum(sources, []), colocate_gradients_with_ops=True))
+            gradients = [list(itertools.islice(gradients, len(of_variable))) for of_variable in sources]
+            self.gradients = [self._embeddings.gradient(variable, found) if variable.op.name in leaves else found[0]
+                              for variable, found in zip(self.variables, gradients)]
         with tf.name_scope("update"):
             self._update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables, self.global_step)
 

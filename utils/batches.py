@@ -18,6 +18,9 @@ labels     [B, C]  1.0 bought, 0.0 not
 """
 
 
+MADE_TOGETHER = 8192  # recommendations, about
+
+
 def flat_histories(examples, rows):
     """The history items [N] of `rows` of a TrainSet or TestSet, one history after another."""
     lengths = examples.lengths[rows]
@@ -27,11 +30,27 @@ def flat_histories(examples, rows):
     return examples.history_items[index]
 
 
-def make_batch(examples, rows, candidates, labels):
-    """The Batch of `rows` of a TrainSet or TestSet, with `candidates` and `labels` [B, C]."""
-    lengths = examples.lengths[rows]
-    segments = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    return Batch(flat_histories(examples, rows), segments, lengths, candidates, labels)
+def _batches(examples, order, candidates, labels, batch_size):
+    """Yields the rows `order` of a TrainSet or TestSet as batches of `batch_size`; the last may be partial.
+
+    Many batches are made together and then sliced: for each alone it is 20 microseconds in a loop of its own, but 90
+    between training steps of 32, which leave nothing of it in the processor's caches.
+
+    Args:
+      candidates, labels: from rows to their candidates and labels, [rows, C] each.
+    """
+    together = batch_size * max(1, MADE_TOGETHER // batch_size)
+    for start in range(0, len(order), together):
+        rows = order[start:start + together]
+        lengths = examples.lengths[rows]
+        segments = np.repeat(np.arange(len(rows), dtype=np.int32) % np.int32(batch_size), lengths)
+        history, own_candidates, own_labels = flat_histories(examples, rows), candidates(rows), labels(rows)
+        first_item = 0
+        for first in range(0, len(rows), batch_size):
+            users = slice(first, first + batch_size)
+            items = slice(first_item, first_item + int(lengths[users].sum()))
+            yield Batch(history[items], segments[items], lengths[users], own_candidates[users], own_labels[users])
+            first_item = items.stop
 
 
 def train_batches(train, batch_size, seed, epoch, skip=0):
@@ -39,18 +58,16 @@ def train_batches(train, batch_size, seed, epoch, skip=0):
 
     `skip` leaves out that many batches at the start: a resumed run goes on where it stopped.
     """
-    order = np.random.RandomState([seed, epoch]).permutation(len(train.items))
-    for start in range(skip * batch_size, len(order), batch_size):
-        rows = order[start:start + batch_size]
-        yield make_batch(train, rows, train.items[rows, np.newaxis], train.labels[rows, np.newaxis].astype(np.float32))
+    order = np.random.RandomState([seed, epoch]).permutation(len(train.items))[skip * batch_size:]
+    return _batches(train, order, lambda rows: train.items[rows, np.newaxis],
+                    lambda rows: train.labels[rows, np.newaxis].astype(np.float32), batch_size)
 
 
 def test_batches(test, batch_size):
     """Yields the TestSet `test` in order, each user with the candidates [positive, negative]; the last may be partial."""
-    for start in range(0, len(test.users), batch_size):
-        rows = slice(start, start + batch_size)
-        candidates = np.stack([test.positives[rows], test.negatives[rows]], axis=1)
-        yield make_batch(test, rows, candidates, np.tile(np.array([1, 0], np.float32), (len(candidates), 1)))
+    return _batches(test, np.arange(len(test.users)),
+                    lambda rows: np.stack([test.positives[rows], test.negatives[rows]], axis=1),
+                    lambda rows: np.tile(np.array([1, 0], np.float32), (len(rows), 1)), batch_size)
 
 
 def split_batch(batch, shares):
