@@ -70,7 +70,7 @@ def settings(arguments):
 
 
 def missing_memory(setting):
-    """About how many GiB a setting needs, where that is more than is free; else, and where Linux does not tell, None."""
+    """About how many GiB a setting needs, where that is more than is free; else, or where Linux does not tell, None."""
     needed = TABLES * setting["items"] * EMBEDDING_WIDTH * 4 / 2 ** 30
     if os.path.exists("/proc/meminfo"):
         with open("/proc/meminfo") as lines:
