@@ -207,8 +207,8 @@ def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [1, 2, 5, 40])
 def test_a_line_at_fault_is_named_by_its_number_blank_lines_counted(tmp_path, monkeypatch, number, at_once):
     monkeypatch.setattr(convert_pd, "LINES_AT_ONCE", at_once)
-    good = [json.dumps(review()).encode(), b"", json.dumps(review("u2")).encode(), b" \r"] * 10
-    for kind, bad in (("reviews", b"{}"), ("meta", b"{'asin'}")):
+    for kind, whole, bad in (("reviews", GOOD_REVIEWS, b"{}"), ("meta", GOOD_META, b"{'asin'}")):
+        good = (whole.replace(b"\n", b"\n\n") + b" \r\n").splitlines() * 6
         raw = write(tmp_path / kind, **{kind: b"\n".join(good[:number - 1] + [bad] + good[number - 1:])})
         with pytest.raises(UserError, match=r"%s_.*, line %d: " % (kind, number)):
             convert(raw, tmp_path / "out")

@@ -80,7 +80,7 @@ def read_reviews(path):
     users, items = defaultdict(count().__next__), defaultdict(count().__next__)  # text -> position of appearance
     user_codes, item_codes, times = array("i"), array("i"), array("q")
     with _open(path) as content:
-        for number, lines in _numbered_lines(content):
+        for number, lines in numbered_lines(content):
             try:
                 columns = _review_columns(lines)
             except (ValueError, LookupError, TypeError, OverflowError):
@@ -153,7 +153,7 @@ def read_meta(path, reviewed):
     wanted = {asin.encode(): asin for asin in reviewed}
     categories = {}
     with _open(path) as content:
-        for first, lines in _numbered_lines(content):
+        for first, lines in numbered_lines(content):
             for number, line in enumerate(lines, first):
                 leading = _LEADING_ASIN.match(line)
                 if leading and leading.group(3) not in wanted or not line.strip():
@@ -254,7 +254,7 @@ def _open(path):
         yield RawFile(path, on_read=bar.update)
 
 
-def _numbered_lines(content):
+def numbered_lines(content):
     """Yields (number of the first from 1, some lines without their ends) of a `RawFile`; a line ends with \\n alone.
 
     Raises `UserError` where a line is longer than LINE_LIMIT.
