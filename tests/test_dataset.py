@@ -4,7 +4,9 @@ import pickle
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from tests.helpers import golden, random_dataset, run_script
 from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
@@ -84,6 +86,32 @@ def test_examples_of_many_random_users_are_the_recipes():
     assert as_pairs(test) == test_set
 
 
+@settings(deadline=None)
+@given(st.integers(2, 40), st.data())
+def test_examples_are_the_recipes_however_much_the_users_own(item_count, data):
+    shares = data.draw(st.lists(st.integers(1, item_count - 1), min_size=1, max_size=8), "items of each user")
+    order = random.Random(data.draw(st.integers(0, 99), "seed of the purchases"))
+    purchases = {user: order.sample(range(item_count), share) for user, share in enumerate(shares)}
+    train_set, test_set = recipe(purchases, item_count)
+    train, test = build(purchases, item_count)
+    assert (as_tuples(train), as_pairs(test)) == (train_set, test_set)
+
+
+@pytest.mark.parametrize("item_count", [2, 63, 64, 65, 1000])
+def test_examples_of_users_who_own_all_but_one_item_are_the_recipes(item_count):
+    purchases = {user: [(user + item) % item_count for item in range(item_count - 1)] for user in range(5)}
+    train_set, test_set = recipe(purchases, item_count)
+    train, test = build(purchases, item_count)
+    assert (as_tuples(train), as_pairs(test)) == (train_set, test_set)
+
+
+def test_an_item_bought_twice_counts_once_among_what_the_user_owns():
+    purchases = {0: [1, 1, 0, 1, 0, 0], 1: [2, 2, 2]}
+    train_set, test_set = recipe(purchases, 3)
+    train, test = build(purchases, 3)
+    assert (as_tuples(train), as_pairs(test)) == (train_set, test_set)
+
+
 def test_memory_grows_with_reviews_not_with_histories():
     train, _ = build({user: list(range(100)) for user in range(20)}, 200)
     assert len(train.history_items) == 2000
@@ -93,6 +121,8 @@ def test_memory_grows_with_reviews_not_with_histories():
 def test_a_user_who_owns_every_item_is_an_error_not_an_endless_loop():
     with pytest.raises(UserError, match="no negative can be drawn"):
         build({0: [1, 2], 1: [0, 1, 2]}, 3)
+    with pytest.raises(UserError, match="no negative can be drawn"):
+        build({0: [0] * 50}, 1)
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -166,6 +196,16 @@ def test_the_fingerprint_tells_data_sets_apart():
     labels[0] = 1 - labels[0]
     assert fingerprint(changed(labels=labels)) != fingerprint(small_dataset())
     assert fingerprint(random_dataset()) != fingerprint(small_dataset())
+
+
+def test_building_waits_for_neither_tensorflow_nor_pandas(tmp_path):
+    reviews = pd.DataFrame({"reviewerID": [0, 0, 0], "asin": [2, 0, 1], "unixReviewTime": [1, 2, 3]})
+    counts, keys = (1, 4, 1, 3), (list("abcd"), ["c"], ["u"])
+    dump_parts(str(tmp_path / "remap.pkl"), [reviews, np.zeros(4, np.int32), counts, keys, {"dataset": "tiny"}])
+    done = run_script("-X", "importtime", "din/build_dataset.py", "--remap", tmp_path / "remap.pkl",
+                      "--output", tmp_path / "dataset.pkl")
+    assert "numpy" in done.stderr and "tensorflow" not in done.stderr and "pandas" not in done.stderr
+    assert as_pairs(read_dataset(str(tmp_path / "dataset.pkl")).test) == [(0, [2, 0], (1, 3))]
 
 
 def test_digests_of_real_purchases_are_the_seeds(beauty):

@@ -135,6 +135,14 @@ def test_a_frame_is_read_whichever_versions_wrote_it(tmp_path, versions):
     same(frame(), loaded)
 
 
+@pytest.mark.parametrize("versions", sorted(WRITTEN_BY))
+def test_a_frame_is_read_as_its_columns_where_a_dictionary_is_asked_for(tmp_path, versions):
+    (tmp_path / "data.pkl").write_bytes(base64.b64decode(WRITTEN_BY[versions]))
+    (columns,) = load_parts(str(tmp_path / "data.pkl"), "make it", frame=dict)
+    assert type(columns) is dict and list(columns) == ["text", "number", "lists", "word"]
+    assert type(columns["number"]) is np.ndarray and columns["number"].tolist() == [3, 1, 2**40]
+
+
 def test_a_frame_that_would_not_come_back_the_same_is_not_written(tmp_path):
     for unfit in (frame()[1:], pd.DataFrame({"text": pd.Categorical(["a", None])})):
         with pytest.raises(ValueError):

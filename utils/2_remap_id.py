@@ -30,7 +30,7 @@ def remap(reviews, meta):
     meta: columns asin (text) and categories (list of category paths), a row per reviewed item, in any order
     """
     asin_key = sorted(meta["asin"].tolist())
-    category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"], meta["categories"])}
+    category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"].tolist(), meta["categories"].tolist())}
     cate_key = sorted(set(category_of.values()))
     users, items = pd.Categorical(reviews["reviewerID"]), pd.Categorical(reviews["asin"])
     revi_key = sorted(users.categories.tolist())
@@ -49,7 +49,7 @@ def remap(reviews, meta):
 def _ids(categorical, key):
     """Returns the position in `key` of each value of `categorical`: int64 [values]."""
     position_of = {text: position for position, text in enumerate(key)}
-    ids = np.array([position_of[text] for text in categorical.categories], dtype=np.int64)
+    ids = np.array([position_of[text] for text in categorical.categories.tolist()], dtype=np.int64)
     return ids[categorical.codes]
 
 

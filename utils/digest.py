@@ -24,12 +24,20 @@ def sha256(columns):
 def digests(remap_path, dataset_path):
     """Returns the counts and digests of a remap.pkl and a dataset.pkl as a dictionary."""
     reviews, cate_list, counts, keys, _ = read_remap(remap_path)
-    train, test = read_dataset(dataset_path)[:2]
-    return {
+    result = {
         "counts": dict(zip(("user_count", "item_count", "cate_count", "example_count"), map(int, counts))),
         "remap_reviews_sha256": sha256(reviews[name] for name in ("reviewerID", "asin", "unixReviewTime")),
         "cate_list_sha256": sha256([cate_list]),
         "keys_sha256": hashlib.sha256("\n".join(key for key_list in keys for key in key_list).encode()).hexdigest(),
+    }
+    result.update(example_digests(read_dataset(dataset_path)))
+    return result
+
+
+def example_digests(dataset):
+    """Returns the counts and digests of a data set's examples, the same for every layout of their histories."""
+    train, test = dataset.train, dataset.test
+    return {
         "train_examples": len(train.items),
         "test_users": len(test.users),
         "train_set_sha256": sha256([train.users, train.lengths, flat_histories(train, slice(None)),

@@ -6,6 +6,7 @@ lists, dictionaries, strings and numbers. Anything else is refused before it run
 """
 import copyreg
 import pickle
+import sys
 
 import numpy as np
 
@@ -26,18 +27,27 @@ _ADMITTED = {
 
 
 class _DataUnpickler(pickle.Unpickler):
-    """An unpickler that resolves only the names in `_ADMITTED`."""
+    """An unpickler that resolves only the names in `_ADMITTED`, DataFrame to `frame` where that is given."""
+
+    def __init__(self, file, frame):
+        super().__init__(file)
+        self._frame = frame
 
     def find_class(self, module, name):
         if module.startswith(_OTHER_CORE + "."):
             module = _CORE + module[len(_OTHER_CORE):]
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
+        if name == "DataFrame" and self._frame:
+            return self._frame
         return super().find_class(module, name)
 
 
-def load_parts(path, remedy):
+def load_parts(path, remedy, frame=None):
     """Returns the list of objects that were dumped one after another into the file `path`.
+
+    `frame` is called with the dictionary of a frame's columns (NumPy arrays), in place of pandas' DataFrame; where it
+    is `dict`, frames come as such dictionaries, and pandas, which takes 0.3 s to import, is not needed.
 
     `remedy` says in the imperative how the file is made; it ends the message of the `UserError` raised where the
     file is missing, damaged, or holds anything but data.
@@ -46,7 +56,7 @@ def load_parts(path, remedy):
     try:
         with open(path, "rb") as file:
             while file.peek(1):
-                parts.append(_DataUnpickler(file).load())
+                parts.append(_DataUnpickler(file, frame).load())
     except FileNotFoundError:
         raise UserError("%s not found; %s" % (path, remedy)) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
@@ -61,14 +71,15 @@ def dump_parts(path, parts):
     A frame (default index only) is written as its constructor called with its columns, since what pandas itself
     writes names parts of its inside that other versions lack.
     """
-    import pandas as pd  # here, as training only reads, and starts sooner without pandas
+    pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, and none need wait for it
 
     with replacing(path) as file:
         for part in parts:
             pickler = pickle.Pickler(file, protocol=4)  # the newest that Python 3.7 reads
             pickler.dispatch_table = dict(copyreg.dispatch_table)
-            pickler.dispatch_table[pd.DataFrame] = _reduce_frame
-            pickler.dispatch_table[pd.Categorical] = _reduce_categorical
+            if pandas:
+                pickler.dispatch_table[pandas.DataFrame] = _reduce_frame
+                pickler.dispatch_table[pandas.Categorical] = _reduce_categorical
             pickler.dump(part)
 
 
