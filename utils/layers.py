@@ -67,6 +67,8 @@ def dense(x, units, name, activation=None, norm=None):
             gamma, beta = vector("gamma", width_of(x), 1.0), vector("beta", width_of(x))
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
+    # `matmul` ends with a reshape. Were the bias next to the product, TensorFlow 2 would make one operation of the two and
+    # the activation, which here takes longer than the three: 1.25 ms instead of 1.15 a step of 32, 5.2 instead of 4.7 of 256.
     y = tf.nn.bias_add(matmul(x, kernel), bias)
     return activation(y) if activation else y
 
