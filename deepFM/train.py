@@ -11,7 +11,7 @@ from utils.files import run_main
 
 # The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/optimizers.py).
 OPTIMIZER = "adam"
-LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
+LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 
 if __name__ == "__main__":
     run_main(lambda: train(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))

@@ -11,7 +11,7 @@ from utils.files import run_main
 
 # The authors' hyperparameters; the learning rate falls to a tenth at step 336,000 (utils/optimizers.py).
 OPTIMIZER = "sgd"
-LEARNING_RATES = {"sgd": 1.0, "adam": 0.001}  # initial, with each optimizer
+LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 
 if __name__ == "__main__":
     run_main(lambda: train(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))

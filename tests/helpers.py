@@ -40,11 +40,12 @@ def flat_batch(histories, candidates, labels=None):
 class Graph:
     """A started model in a graph and session of its own, to be used in a `with` statement."""
 
-    def __init__(self, name, item_count, cate_count, cate_list, num_accelerators=1, optimizer="sgd", seed=1):
+    def __init__(self, name, item_count, cate_count, cate_list, num_accelerators=1, optimizer="sgd", seed=1,
+                 shards=1):
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(seed)
-            self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer)
+            self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer, shards)
             self.session = tf.Session(config=session_config(num_accelerators, len(self.model.inputs)))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)

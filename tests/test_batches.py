@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_dataset
+from utils import batches as batching
 from utils.batches import split_batch, test_batches as batches_of_test, train_batches
 
 DATASET = random_dataset()
@@ -44,6 +45,17 @@ def test_skipped_batches_are_left_out_and_the_rest_is_the_same():
     rest = list(train_batches(DATASET.train, 32, seed=1, epoch=0, skip=3))
     assert len(rest) == len(whole) - 3
     for left, right in zip(rest, whole[3:]):
+        for a, b in zip(left, right):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("together", [1, 30, 100, 10 ** 6])
+def test_batches_do_not_depend_on_how_many_are_made_together(monkeypatch, together):
+    expected = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
+    monkeypatch.setattr(batching, "MADE_TOGETHER", together)
+    found = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
+    assert len(found) == len(expected)
+    for left, right in zip(found, expected):
         for a, b in zip(left, right):
             np.testing.assert_array_equal(a, b)
 

@@ -11,13 +11,14 @@ from utils.tf1 import tf
 DATASET = random_dataset()
 
 
-def graph(name, num_accelerators, optimizer):
-    return Graph(name, DATASET.item_count, DATASET.cate_count, DATASET.cate_list, num_accelerators, optimizer)
+def graph(name, num_accelerators, optimizer, shards=1):
+    return Graph(name, DATASET.item_count, DATASET.cate_count, DATASET.cate_list, num_accelerators, optimizer,
+                 shards=shards)
 
 
-def trained(name, num_accelerators, optimizer, lr, steps=20):
+def trained(name, num_accelerators, optimizer, lr, steps=20, shards=1):
     """Losses, variables and test scores after `steps` updates on batches of 24."""
-    with graph(name, num_accelerators, optimizer) as own:
+    with graph(name, num_accelerators, optimizer, shards) as own:
         losses = [own.model.train(batch, lr) for batch, _ in
                   zip(train_batches(DATASET.train, 24, seed=1, epoch=0), range(steps))]
         variables = own.session.run({variable.op.name: variable for variable in own.model.variables})
@@ -27,11 +28,11 @@ def trained(name, num_accelerators, optimizer, lr, steps=20):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize("optimizer, lr", [("sgd", 0.5), ("adam", 0.001)])
+@pytest.mark.parametrize("optimizer, lr", [("sgd", 0.5), ("adam", 0.001), ("lazy_adam", 0.001)])
 def test_several_towers_equal_one_with_the_whole_batch(name, optimizer, lr):
     losses, variables, scores = trained(name, 1, optimizer, lr)
-    for num_accelerators in (2, 5):
-        other_losses, other_variables, other_scores = trained(name, num_accelerators, optimizer, lr)
+    for num_accelerators, shards in ((2, 1), (5, 1), (1, 3)):
+        other_losses, other_variables, other_scores = trained(name, num_accelerators, optimizer, lr, shards=shards)
         np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
         for variable in variables:
             np.testing.assert_allclose(other_variables[variable], variables[variable], atol=2e-4, err_msg=variable)
@@ -76,6 +77,22 @@ def test_the_gradient_is_clipped_by_its_true_norm():
         after = own.session.run({variable.op.name: variable for variable in own.model.variables})
     for name, gradient in gradients.items():
         np.testing.assert_allclose(before[name] - after[name], gradient * (5 / norm), rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_on_a_cpu_each_core_has_a_tower_where_the_batch_is_large_enough(monkeypatch):
+    monkeypatch.setattr(towers, "gpu_names", lambda: ())
+    monkeypatch.setattr(towers, "cores", lambda: 4)
+    assert [towers.shards(1, size) for size in (1, 64, 128, 256, 65536)] == [1, 1, 2, 4, 4]
+    assert [towers.shards(accelerators, 256) for accelerators in (2, 3, 8)] == [2, 1, 1]
+    config = towers.session_config(1, 1)
+    assert (config.inter_op_parallelism_threads, config.intra_op_parallelism_threads) == (4, 2)
+    assert towers.session_config(2, 4).intra_op_parallelism_threads == 1
+
+
+def test_a_gpu_has_one_tower(monkeypatch):
+    monkeypatch.setattr(towers, "gpu_names", lambda: ("Test GPU",))
+    assert towers.shards(1, 65536) == 1
+    assert towers.session_config(1, 1).intra_op_parallelism_threads == 0  # TensorFlow's own choice
 
 
 def test_fewer_gpus_than_asked_for_is_an_error_that_says_so(monkeypatch):

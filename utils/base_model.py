@@ -33,7 +33,7 @@ class BaseModel:
       cate_list: [item_count] category of each item.
       num_accelerators: devices to split each batch over.
       shards: towers on each device.
-      optimizer: "sgd" or "adam"; None for a graph that only scores.
+      optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
 
     Attributes:
       inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.

@@ -45,12 +45,11 @@ def _batches(examples, order, candidates, labels, batch_size):
         lengths = examples.lengths[rows]
         segments = np.repeat(np.arange(len(rows), dtype=np.int32) % np.int32(batch_size), lengths)
         history, own_candidates, own_labels = flat_histories(examples, rows), candidates(rows), labels(rows)
-        first_item = 0
+        ends = np.append(0, np.cumsum(lengths, dtype=np.int64))
         for first in range(0, len(rows), batch_size):
             users = slice(first, first + batch_size)
-            items = slice(first_item, first_item + int(lengths[users].sum()))
+            items = slice(ends[first], ends[min(users.stop, len(rows))])
             yield Batch(history[items], segments[items], lengths[users], own_candidates[users], own_labels[users])
-            first_item = items.stop
 
 
 def train_batches(train, batch_size, seed, epoch, skip=0):
@@ -74,11 +73,11 @@ def split_batch(batch, shares):
     """Splits `batch` by recommendation into `shares` batches, in order and as even as can be; some may be empty."""
     if shares == 1:
         return [batch]
-    bounds = np.linspace(0, len(batch.lengths), shares + 1).astype(int)
-    ends = np.concatenate([[0], np.cumsum(batch.lengths)])[bounds]
-    parts = []
-    for part in range(shares):
-        users, items = slice(bounds[part], bounds[part + 1]), slice(ends[part], ends[part + 1])
-        parts.append(Batch(batch.history[items], batch.segments[items] - np.int32(bounds[part]), batch.lengths[users],
+    parts, item, user = [], 0, 0
+    for share in range(1, shares + 1):
+        users = slice(user, len(batch.lengths) * share // shares)
+        items = slice(item, item + int(batch.lengths[users].sum()))
+        parts.append(Batch(batch.history[items], batch.segments[items] - np.int32(user), batch.lengths[users],
                            batch.candidates[users], batch.labels[users]))
+        item, user = items.stop, users.stop
     return parts
