@@ -12,7 +12,7 @@ BASE_PYTHON=${BASE_PYTHON:-python3}   # makes .venv where no environment is acti
 wanted=(base)
 case "$*" in
   "") ;;
-  --test) wanted+=(test) ;;
+  --test) wanted+=(test benchmarks) ;;
   *) fail "unknown arguments: $*; usage: ./setup.sh [--test]" ;;
 esac
 

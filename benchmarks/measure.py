@@ -15,6 +15,9 @@ import subprocess
 import sys
 import time
 
+# Else all sessions of a process share the threads of the first, and one side would run with what the other has chosen.
+os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
+
 import numpy as np
 
 from benchmarks.floor import Floor, operands, products
@@ -111,7 +114,8 @@ def own_training(name):
 
 
 def with_threads(config, threads):
-    """`config`, a ConfigProto, with as many threads; 0: as it is."""
+    """`config`, a ConfigProto, for a session with threads of its own, as many as `threads`; 0: as it is."""
+    config.use_per_session_threads = True
     if threads:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
     return config

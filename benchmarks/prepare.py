@@ -209,6 +209,8 @@ def main():
             result.update(ours_seconds_per_million_reviews=result["ours"] / reviews * 1e6,
                           ours_seconds_per_gigabyte=result["ours"] / size * 1e9, rounds=arguments.rounds,
                           plain_rounds=plain_rounds, machine=machine, python=platform.python_version())
+            # What the lines of all benchmarks have: here no batches, and the other side is the plain one.
+            result.update(batch_size=None, padded=result["plain"], floor_share=None)
             print("%-12s %26s %28s %24s %11s %7s %14.2f %9.2f" % (
                 step, cell("ours", result), cell("plain", result), cell("ratio", result, "%.1f"),
                 result["peak_memory_mib"]["ours"], result["peak_memory_mib"]["plain"] or "-",

@@ -37,6 +37,7 @@ def test_every_step_has_a_line_with_both_sides_and_their_ratio(raw):
         assert line["ours"] > 0 and line["plain"] > 0 and line["ratio"] == line["plain"] / line["ours"]
         assert all(memory > 0 for memory in line["peak_memory_mib"].values())
         assert line["machine"] and line["python"]
+        assert (line["batch_size"], line["padded"], line["floor_share"]) == (None, line["plain"], None)
     assert "ast.literal_eval" in table and all(step in table for step in STEPS)
 
 
