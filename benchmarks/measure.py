@@ -10,7 +10,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks.floor import Floor, operands, products
 from benchmarks.padded import PaddedModel
-from utils.commands import at_least, positive_float
+from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
 from utils.files import ROOT, Parser, UserError
 from utils.tf1 import tf
@@ -30,7 +29,6 @@ from utils.timing import Stopwatch
 from utils.towers import describe_device, session_config
 from utils.train_loop import build
 
-MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")
 SEED = 1234
 WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
 PADDED_STEPS = 5  # the least in a round: a step's cost follows the longest history in its batch, which varies widely
@@ -99,12 +97,6 @@ def _sample(size):
                 raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
                                 % command[0])
     return path
-
-
-def model_class(name):
-    """The class of one of MODELS."""
-    folder, dice = re.fullmatch(r"(.+?)(_dice)?", name).groups()
-    return importlib.import_module("%s.model%s" % (folder, dice or "")).Model
 
 
 def own_training(name):

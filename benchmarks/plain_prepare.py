@@ -71,12 +71,23 @@ def _ids(frame, column):
 
 
 def build(folder, output):
-    """FOLDER/remap.pkl -> dataset.pkl: lists of (user, history, item, label) and (user, history, (item, negative))."""
+    """FOLDER/remap.pkl -> dataset.pkl: the training set, the test set, cate_list and the counts."""
     reviews, cate_list, (user_count, item_count, cate_count, _), _ = _load(os.path.join(folder, "remap.pkl"))
+    purchases = ((user, rows["asin"].tolist()) for user, rows in reviews.groupby("reviewerID"))
+    train_set, test_set = examples(purchases, item_count)
+    _dump(output, train_set, test_set, cate_list, (user_count, item_count, cate_count))
+
+
+def examples(purchases, item_count):
+    """The recipe of the examples, negatives and order: lists of (user, history, item, label) and (user, history, pair).
+
+    Args:
+      purchases: (user, list of items in time order) of each user, ascending.
+      item_count: number of items; negatives are drawn from 0 .. item_count - 1.
+    """
     random.seed(1234)
     train_set, test_set = [], []
-    for user, purchases in reviews.groupby("reviewerID"):
-        items = purchases["asin"].tolist()
+    for user, items in purchases:
 
         def draw_negative():
             negative = items[0]
@@ -94,7 +105,7 @@ def build(folder, output):
                 test_set.append((user, history, (items[k], negatives[k])))
     random.shuffle(train_set)
     random.shuffle(test_set)
-    _dump(output, train_set, test_set, cate_list, (user_count, item_count, cate_count))
+    return train_set, test_set
 
 
 def _dump(path, *parts):

@@ -18,6 +18,7 @@ import time
 
 from utils.commands import at_least
 from utils.files import ROOT, Parser, UserError, run_main
+from utils.machine import cores, processor
 from utils.raw_files import KINDS, RawFile, find_raw_file
 
 FOLDERS = ("din", "pnn", "deepFM", "wide_deep")
@@ -145,15 +146,6 @@ def count(raw):
     return reviews, size
 
 
-def describe_machine():
-    """The processor's name and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
-    return "%s, %d cores" % (name, len(os.sched_getaffinity(0)))
-
-
 def cell(name, result, form="%.2f"):
     """A median with its spread, as text."""
     if result[name] is None:
@@ -187,7 +179,7 @@ def main():
     table = sys.stderr if arguments.json else sys.stdout
 
     raw, name, generated = find_raw_files(arguments.data)
-    machine = describe_machine()
+    machine = "%s, %d cores" % (processor(), cores())
     print("prepare on %s; %s, Python %s" % (name, machine, platform.python_version()), file=table)
     print("Seconds: median of %d rounds (lowest to highest), start-up included. The other side %s."
           % (arguments.rounds, "evaluates each line, as the original does" if generated else

@@ -11,11 +11,11 @@ import os
 
 import numpy as np
 
-from benchmarks.measure import MODELS, SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
+from benchmarks.measure import SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
 from benchmarks.train import batches
-from utils.embeddings import EMBEDDING_WIDTH
-from utils.commands import at_least, positive_float
+from utils.commands import MODELS, at_least, positive_float
 from utils.dataset import Dataset, TrainSet
+from utils.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device

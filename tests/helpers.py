@@ -1,5 +1,4 @@
-"""What several tests share: the models by name, small data, graphs with known variables, scripts as processes."""
-import importlib
+"""What several tests share: small data, graphs with known variables, scripts as processes."""
 import json
 import os
 import subprocess
@@ -9,17 +8,11 @@ import zlib
 import numpy as np
 
 from utils.batches import Batch
+from utils.commands import model_class
 from utils.dataset import Dataset, build_sets
 from utils.files import ROOT
 from utils.tf1 import tf
 from utils.towers import session_config
-
-MODELS = {"din": "din.model", "din_dice": "din.model_dice", "pnn": "pnn.model", "deepFM": "deepFM.model",
-          "wide_deep": "wide_deep.model"}
-
-
-def model_class(name):
-    return importlib.import_module(MODELS[name]).Model
 
 
 def golden(name):

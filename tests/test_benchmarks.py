@@ -12,8 +12,9 @@ from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
 from benchmarks.floor import Floor, multiply_adds, operands, products
-from benchmarks.measure import MODELS, Ours, Padded, find_dataset
+from benchmarks.measure import Ours, Padded, find_dataset
 from tests.helpers import golden, random_dataset, run_script
+from utils.commands import MODELS
 from utils.dataset import write_dataset
 from utils.files import UserError
 from utils.tf1 import tf

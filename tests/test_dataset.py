@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from benchmarks.plain_prepare import examples
 from tests.helpers import golden, random_dataset, run_script
 from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
 from utils.files import UserError
@@ -18,28 +19,9 @@ PURCHASES = {0: [5], 1: [2, 7], 2: [3, 1, 8], 3: [0, 1, 2, 3, 4, 5, 6, 7], 4: [9
 ITEM_COUNT = 10
 
 
-def recipe(purchases, item_count, seed=1234):
-    """The recipe of design.md, written out plainly: lists of (user, history, item, label) and (user, history, pair)."""
-    random.seed(seed)
-    train_set, test_set = [], []
-    for user in sorted(purchases):
-        items = purchases[user]
-        negatives = []
-        for _ in items:
-            negative = random.randint(0, item_count - 1)
-            while negative in items:
-                negative = random.randint(0, item_count - 1)
-            negatives.append(negative)
-        for k in range(1, len(items)):
-            history = items[:k]
-            if k < len(items) - 1:
-                train_set.append((user, history, items[k], 1))
-                train_set.append((user, history, negatives[k], 0))
-            else:
-                test_set.append((user, history, (items[k], negatives[k])))
-    random.shuffle(train_set)
-    random.shuffle(test_set)
-    return train_set, test_set
+def recipe(purchases, item_count):
+    """What the original's way makes of {user: items}, from its plain transcription."""
+    return examples(sorted(purchases.items()), item_count)
 
 
 def build(purchases, item_count):

@@ -2,9 +2,10 @@
 import numpy as np
 import pytest
 
-from tests.helpers import MODELS, Graph, golden
+from tests.helpers import Graph, golden
 from utils import metrics
 from utils.batches import test_batches as batches_of_test, train_batches
+from utils.commands import MODELS
 from utils.dataset import Dataset, build_sets, read_dataset
 from utils.make_sample import SIZES, Sizes, make_purchases
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests import oracle
-from tests.helpers import MODELS, Graph, flat_batch, golden
+from tests.helpers import Graph, flat_batch, golden
+from utils.commands import MODELS
 from utils.files import ROOT
 from utils.tf1 import tf
 

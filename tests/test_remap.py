@@ -1,6 +1,5 @@
 """2_remap_id.py: reviews.pkl and meta.pkl in, remap.pkl out."""
 import importlib
-import json
 import os
 import random
 

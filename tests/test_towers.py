@@ -2,9 +2,10 @@
 import numpy as np
 import pytest
 
-from tests.helpers import MODELS, Graph, random_dataset
+from tests.helpers import Graph, random_dataset
 from utils import towers
 from utils.batches import split_batch, test_batches as batches_of_test, train_batches
+from utils.commands import MODELS
 from utils.files import UserError
 from utils.tf1 import tf
 

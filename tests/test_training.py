@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from tests.helpers import MODELS, Graph, golden, model_class, random_dataset, run_script
+from tests.helpers import Graph, golden, random_dataset, run_script
 from utils import batches
 from utils.batches import test_batches as batches_of_test
-from utils.commands import common_parser, train_parser
+from utils.commands import MODELS, common_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import UserError
 from utils.infer_loop import infer

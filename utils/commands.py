@@ -3,9 +3,13 @@ import argparse
 import importlib
 import math
 import os
+import re
 
 from utils.files import Parser
 from utils.results import RESULTS
+
+
+MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")  # as the CSVs and the scripts call them
 
 
 def at_least(low):
@@ -72,18 +76,23 @@ def train_parser(folder, description, optimizer, learning_rates):
     return parser
 
 
+def model_class(name):
+    """The class of one of MODELS."""
+    folder, variant = re.match(r"(.+?)(_dice)?$", name).groups()
+    return importlib.import_module("%s.model%s" % (folder, variant or "")).Model
+
+
 def _run(function, folder, parser):
     """Parses the command line, then calls train_loop.train or infer_loop.infer with the model in `folder`."""
     arguments = parser.parse_args()
     model = os.path.basename(folder)
-    variant = "_dice" if arguments.dice else ""
+    name = model + "_dice" if arguments.dice else model
     if arguments.dice and arguments.save_path == parser.get_default("save_path"):
         arguments.save_path = os.path.join(arguments.save_path, "dice")
     # Imported now that the flags are known to be right: TensorFlow takes seconds to load.
-    model_class = importlib.import_module("%s.model%s" % (model, variant)).Model
     batches = importlib.import_module("%s.input" % model)
     loop = importlib.import_module("utils.%s_loop" % function)
-    getattr(loop, function)(model_class, batches, model + variant, arguments)
+    getattr(loop, function)(model_class(name), batches, name, arguments)
 
 
 def train(folder, description, optimizer, learning_rates):

@@ -5,10 +5,10 @@ The sum of the towers' losses, divided by the number of all recommendations, is 
 gradient is the whole batch's, uneven and empty shares included.
 """
 import functools
-import os
 import platform
 
 from utils.files import UserError
+from utils.machine import cores, processor
 from utils.tf1 import tf
 
 SMALLEST_SHARD = 64  # recommendations; with fewer a tower's operations cost more than a core of its own gains
@@ -42,11 +42,6 @@ def device_names(count):
     return ["/%s:%d" % ("gpu" if found else "cpu", index) for index in range(count)]
 
 
-def cores():
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def shards(num_accelerators, batch_size):
     """How many towers to build on each device for `batch_size` recommendations: one on a GPU, one per core on a CPU.
 
@@ -75,16 +70,7 @@ def describe_device(count):
     names = gpu_names()
     if names:
         return names[0] if count == 1 else "%d x %s" % (count, names[0])
-    return "CPU %s (%d cores)" % (_cpu_model(), cores()) + (" as %d logical devices" % count if count > 1 else "")
-
-
-def _cpu_model():
-    """The processor's model, as the system names it."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return "CPU %s (%d cores)" % (processor(), cores()) + (" as %d logical devices" % count if count > 1 else "")
 
 
 if __name__ == "__main__":  # what setup.sh ends with
