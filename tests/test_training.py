@@ -11,6 +11,7 @@ import pytest
 from tests.helpers import Graph, golden, random_dataset, run_script
 from utils import batches, train_loop
 from utils.batches import test_batches as batches_of_test
+from utils.checkpoints import Checkpoints
 from utils.commands import MODELS, common_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import UserError
@@ -221,6 +222,17 @@ def test_inference_refuses_a_checkpoint_of_another_model_or_data_set(folder):
     write_dataset(os.path.join(folder.path, "dataset.pkl"), random_dataset(seed=1))
     with pytest.raises(UserError, match="its dataset_fingerprint is"):
         folder.infer()
+
+
+def test_steps_scores_and_checkpoints_add_nothing_to_the_graph(tmp_path):
+    with Graph("din", DATASET.item_count, DATASET.cate_count, DATASET.cate_list) as own:
+        own.graph.finalize()  # whatever adds an operation from here on raises
+        checkpoints = Checkpoints(str(tmp_path), own.model.saver)
+        for batch, _ in zip(batches.train_batches(DATASET.train, 32, seed=1, epoch=0), range(2)):
+            own.model.train(batch, 1.0)
+            own.model.score(batch)
+            checkpoints.save(own.session, {"run": {}, "state": {}}, best=True)
+            checkpoints.restore(own.session, "ckpt")
 
 
 def test_inference_refuses_a_damaged_checkpoint(folder):

@@ -32,7 +32,7 @@ class Checkpoints:
         return os.path.join(self.save_path, name)
 
     def _alone(self):
-        return waited_for(self._path(".reading"))
+        return waited_for(self._path(".checkpoints.lock"))
 
     def _finish_move(self):
         ready = self._path(".ready")

@@ -53,7 +53,7 @@ def add_row(folder, name, columns, row):
     path = os.path.join(folder, name)
     row = {column: str(row[column]) for column in columns}
     os.makedirs(folder, exist_ok=True)
-    with waited_for(os.path.join(folder, ".writing")):  # models that are trained side by side share the file
+    with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the file
         rows = _read_rows(path, columns)
         others = [other for other in rows if any(other[column] != row[column] for column in KEY)]
         if len(others) < len(rows):
