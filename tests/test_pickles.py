@@ -50,6 +50,18 @@ def test_a_dotted_name_does_not_reach_through_an_admitted_one(tmp_path, dotted):
         load_parts(str(tmp_path / "evil.pkl"), "make it")
 
 
+def test_a_type_can_not_make_pointers_of_numbers(tmp_path):
+    """NumPy believes the flags in the state of a dtype; those of objects make it follow what is in an array."""
+    kind = Call(np.dtype, "i8")
+    kind.reduced += ((3, "<", None, None, None, -1, -1, 63),)
+    reconstruct, arguments, state = np.arange(3).__reduce__()
+    array = Call(reconstruct, *arguments)
+    array.reduced += (state[:2] + (kind,) + state[3:],)
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(array, 4))
+    loaded, = load_parts(str(tmp_path / "data.pkl"), "make it")
+    assert loaded.tolist() == [0, 1, 2] and loaded.dtype.flags == np.dtype("i8").flags and type(loaded) is np.ndarray
+
+
 def test_a_truncated_pickle_is_an_error_wherever_it_is_cut(tmp_path):
     path = tmp_path / "data.pkl"
     dump_parts(str(path), [frame()])

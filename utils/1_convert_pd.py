@@ -25,7 +25,7 @@ import orjson
 import pandas as pd
 from tqdm import tqdm
 
-from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 from utils.pickles import dump_parts
 from utils.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, default_folder, find_raw_file
 
@@ -60,6 +60,7 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
         check_sum(paths["meta"], "meta", found["meta"])
     source["dataset"] = _dataset_name(raw_folder, sample, found)
 
+    make_folder(output_folder)
     try:
         os.remove(mark)
     except FileNotFoundError:
@@ -290,7 +291,7 @@ def _was_made_from(mark, source):
         with open(mark, encoding="utf-8") as file:
             made_from = json.load(file)
         return all(made_from[kind] == described for kind, described in source.items())
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False  # no mark, or a damaged one: made again
 
 
@@ -304,7 +305,7 @@ def _sample_name(raw_folder):
             return _safe(name)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
     raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not generated, '
                     "else run utils/make_sample.py again" % path)

@@ -62,6 +62,8 @@ def remap_files(folder, if_needed=False):
     try:
         with open(mark, encoding="utf-8") as file:
             dataset = json.load(file)["dataset"]
+        if type(dataset) is not str:
+            raise TypeError
         if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
             return None
         (reviews,) = load_parts(os.path.join(folder, "reviews.pkl"), _REMEDY)
@@ -69,7 +71,7 @@ def remap_files(folder, if_needed=False):
         parts = remap(reviews, meta)
     except FileNotFoundError:
         raise UserError("%s not found; %s" % (mark, _REMEDY)) from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s" % (folder, _REMEDY)) from None
     dump_parts(output, list(parts) + [{"dataset": dataset}])
     return parts[2]

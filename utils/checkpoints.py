@@ -12,12 +12,17 @@ import json
 import os
 import shutil
 
-from utils.files import UserError, replacing, set_aside
+from utils.files import UserError, replacing, set_aside, unwritable
 from utils.locks import waited_for
 from utils.tf1 import tf
 
 BEST, LATEST = "ckpt", "latest"
 STATE = "state.json"
+
+
+def _reason(error):
+    """Why a session's call raised `error`: TensorFlow says so before the node that it names, 2.x after other lines."""
+    return str(error).split("\n\t [[")[0].splitlines()[-1]
 
 
 class Checkpoints:
@@ -42,16 +47,23 @@ class Checkpoints:
             os.rmdir(ready)
 
     def save(self, session, state, best):
-        """Writes the latest variables and `state`, a JSON object; `best` says that they are the best so far too."""
-        os.makedirs(self.save_path, exist_ok=True)
+        """Writes the latest variables and `state`, a JSON object; `best` says that they are the best so far too.
+
+        Raises:
+          UserError: they can't be written; what was there before stays.
+        """
         beside = self._path(".writing")
         shutil.rmtree(beside, ignore_errors=True)
-        self._saver.save(session, os.path.join(beside, LATEST), write_meta_graph=False, write_state=False)
-        if best:
-            for name in os.listdir(beside):
-                shutil.copyfile(os.path.join(beside, name), os.path.join(beside, name.replace(LATEST, BEST, 1)))
-        with open(os.path.join(beside, STATE), "w") as file:
-            json.dump(state, file, indent=1)
+        try:
+            self._saver.save(session, os.path.join(beside, LATEST), write_meta_graph=False, write_state=False)
+            if best:
+                for name in os.listdir(beside):
+                    shutil.copyfile(os.path.join(beside, name), os.path.join(beside, name.replace(LATEST, BEST, 1)))
+            with open(os.path.join(beside, STATE), "w") as file:
+                json.dump(state, file, indent=1)
+        except (tf.errors.OpError, OSError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise unwritable(self.save_path, _reason(error)) from None
         with self._alone():
             os.rename(beside, self._path(".ready"))
             self._finish_move()
@@ -61,12 +73,12 @@ class Checkpoints:
         try:
             with open(self._path(STATE)) as file:
                 state = json.load(file)
-            if not (isinstance(state, dict) and {"run", "state"} <= set(state)):
+            if not (isinstance(state, dict) and all(isinstance(state.get(part), dict) for part in ("run", "state"))):
                 raise ValueError("it does not hold the state of a run")
             return state
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError("%s can't be read (%s); train again without --resume" % (self._path(STATE), error)) from None
 
     def restore(self, session, name):
@@ -81,9 +93,8 @@ class Checkpoints:
             with self._alone():
                 self._saver.restore(session, self._path(name))
         except (tf.errors.OpError, ValueError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
-                            % (self._path(name), reason)) from None
+                            % (self._path(name), _reason(error))) from None
 
     def finish(self):
         """Marks the run as finished, with its row written."""

@@ -133,29 +133,35 @@ def read_dataset(path):
     parts = load_parts(path, remedy)
     try:
         train, test, cate_list, counts = parts[:4]
-        train = TrainSet(**train) if isinstance(train, dict) else _from_tuples(train)
-        test = TestSet(**test) if isinstance(test, dict) else _from_pairs(test)
+        size = os.path.getsize(path)
+        train = TrainSet(**train) if isinstance(train, dict) else _from_tuples(train, size)
+        test = TestSet(**test) if isinstance(test, dict) else _from_pairs(test, size)
         user_count, item_count, cate_count = map(int, counts)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
-        dataset = Dataset(train, test, np.asarray(cate_list, np.int32), user_count, item_count, cate_count, name)
+        dataset = Dataset(train, test, _column(cate_list), user_count, item_count, cate_count, name)
         _check(dataset)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
     return dataset
 
 
+def check_range(what, values, low, high):
+    """Raises ValueError unless `values` are a column of integers from `low` to below `high`."""
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ValueError("%s are not a column of integers" % what)
+    if len(values) and not (low <= values.min() and values.max() < high):
+        raise ValueError("%s are not all in %d .. %d" % (what, low, high - 1))
+
+
 def _check(dataset):
     """Raises ValueError where a column is no column of integers, or an id or offset is out of range."""
-
-    def check_range(what, values, low, high):
-        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
-            raise ValueError("%s are not a column of integers" % what)
-        if len(values) and not (low <= values.min() and values.max() < high):
-            raise ValueError("%s are not all in %d .. %d" % (what, low, high - 1))
-
+    if type(dataset.name) is not str:
+        raise ValueError("it has no name")
     check_range("categories", dataset.cate_list, 0, dataset.cate_count)
     if len(dataset.cate_list) != dataset.item_count:
         raise ValueError("%d categories for %d items" % (len(dataset.cate_list), dataset.item_count))
+    if dataset.cate_count > dataset.item_count:
+        raise ValueError("%d kinds of categories for %d items" % (dataset.cate_count, dataset.item_count))
     if not len(dataset.train.items) or not len(dataset.test.positives):
         raise ValueError("it has no examples")
     for examples in (dataset.train, dataset.test):
@@ -173,28 +179,34 @@ def _check(dataset):
     check_range("negatives", dataset.test.negatives, 0, dataset.item_count)
 
 
-def _flatten(histories):
-    """The columns (history_items, offsets, lengths) of a list of lists of items."""
-    lengths = np.array([len(history) for history in histories], np.int32)
-    items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=lengths.sum())
-    return items, (np.cumsum(lengths, dtype=np.int64) - lengths).astype(np.int32), lengths
+def _column(values):
+    """A list of whole numbers as a column; not np.array, which would follow lists within lists wherever they lead."""
+    return np.fromiter(values, np.int32, count=len(values))
 
 
-def _from_tuples(examples):
-    """A TrainSet of the original's [(user, history, item, label), ...]."""
+def _flatten(histories, size):
+    """The columns (history_items, offsets, lengths) of a list of lists of items, read from a file of `size` bytes."""
+    lengths = _column([len(history) for history in histories])
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
+        raise ValueError("its histories have %d items" % ends[-1])
+    items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
+    return items, (ends - lengths).astype(np.int32), lengths
+
+
+def _from_tuples(examples, size):
+    """A TrainSet of the original's [(user, history, item, label), ...], read from a file of `size` bytes."""
     users, histories, items, labels = zip(*examples)
-    history_items, offsets, lengths = _flatten(histories)
-    return TrainSet(history_items, np.array(users, np.int32), offsets, lengths,
-                    np.array(items, np.int32), np.array(labels, np.int32))
+    history_items, offsets, lengths = _flatten(histories, size)
+    return TrainSet(history_items, _column(users), offsets, lengths, _column(items), _column(labels))
 
 
-def _from_pairs(examples):
-    """A TestSet of the original's [(user, history, (positive, negative)), ...]."""
+def _from_pairs(examples, size):
+    """A TestSet of the original's [(user, history, (positive, negative)), ...], read from a file of `size` bytes."""
     users, histories, pairs = zip(*examples)
-    history_items, offsets, lengths = _flatten(histories)
+    history_items, offsets, lengths = _flatten(histories, size)
     positives, negatives = zip(*pairs)
-    return TestSet(history_items, np.array(users, np.int32), offsets, lengths,
-                   np.array(positives, np.int32), np.array(negatives, np.int32))
+    return TestSet(history_items, _column(users), offsets, lengths, _column(positives), _column(negatives))
 
 
 def fingerprint(dataset):
@@ -205,6 +217,29 @@ def fingerprint(dataset):
     return digest.hexdigest()[:16]
 
 
+def dataset_of(path):
+    """Returns the `Dataset` that is made of a remap.pkl.
+
+    Raises:
+      UserError: the file is missing, damaged, or no examples can be made of it.
+    """
+    reviews, cate_list, counts, _, source = read_remap(path)
+    try:
+        user_count, item_count, cate_count, _ = map(int, counts)
+        users, items = reviews["reviewerID"], reviews["asin"]
+        check_range("users", users, 0, user_count)
+        check_range("items", items, 0, item_count)
+        if len(users) != len(items) or (np.diff(users) < 0).any():
+            raise ValueError("its reviews are not sorted by user")
+        dataset = Dataset(*build_sets(users, items, item_count), _column(cate_list), user_count, item_count, cate_count,
+                          source["dataset"])
+        _check(dataset)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError("%s does not hold reviews to make examples of (%s); run ./prepare_dataset.sh to make it again"
+                        % (path, error)) from None
+    return dataset
+
+
 def build_dataset(folder):
     """The command `python build_dataset.py` of the model in `folder`: remap.pkl -> dataset.pkl."""
     parser = Parser(description="Builds dataset.pkl, what the models train and are tested on.")
@@ -212,9 +247,8 @@ def build_dataset(folder):
     parser.add_argument("--output", default=os.path.join(folder, "dataset.pkl"), help="default: %(default)s")
     arguments = parser.parse_args()
 
-    reviews, cate_list, (user_count, item_count, cate_count, _), _, source = read_remap(arguments.remap)
-    train, test = build_sets(reviews["reviewerID"], reviews["asin"], item_count)
-    dataset = Dataset(train, test, np.asarray(cate_list, np.int32), user_count, item_count, cate_count, source["dataset"])
+    dataset = dataset_of(arguments.remap)
     write_dataset(arguments.output, dataset)
     print("%s: %s, %d training examples, %d test users, %d items, %d categories"
-          % (os.path.relpath(arguments.output, ROOT), dataset.name, len(train.items), len(test.users), item_count, cate_count))
+          % (os.path.relpath(arguments.output, ROOT), dataset.name, len(dataset.train.items), len(dataset.test.users),
+             dataset.item_count, dataset.cate_count))

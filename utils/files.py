@@ -20,6 +20,20 @@ class UserError(Exception):
     """Something that the user can mend; the message says what is wrong and what to do, in one line."""
 
 
+def unwritable(path, error):
+    """The UserError for `error`, what writing `path` raised, or a text that says why it failed."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UserError("%s can't be written (%s); make room there, or choose another folder" % (path, reason))
+
+
+def make_folder(path):
+    """Makes the folder `path` where it is not there yet; raises UserError where it can't be."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line and exit status 1, as all of the project's are."""
 
@@ -43,15 +57,21 @@ def replacing(path, mode="wb", **open_options):
 
     Where the block raises, the file beside is removed and `path` stays as it was. What killed processes left beside is
     removed as well: they no longer hold its lock.
+
+    Raises:
+      UserError: it can't be written.
     """
     path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    make_folder(os.path.dirname(path))
     prefix, suffix = ".%s." % os.path.basename(path), ".part"
     for left in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), glob.escape(prefix) + "*" + suffix)):
         with contextlib.suppress(OSError), open(left) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.remove(left)
-    handle, beside = tempfile.mkstemp(suffix, prefix, os.path.dirname(path))
+    try:
+        handle, beside = tempfile.mkstemp(suffix, prefix, os.path.dirname(path))
+    except OSError as error:
+        raise unwritable(path, error) from None
     try:
         with open(handle, mode, **open_options) as output:
             fcntl.flock(output, fcntl.LOCK_EX)
@@ -60,9 +80,11 @@ def replacing(path, mode="wb", **open_options):
             os.fsync(output.fileno())
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(beside)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from None
         raise
 
 

@@ -8,17 +8,20 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from utils.files import UserError, run_main
+from utils.files import UserError, make_folder, run_main, unwritable
 
 
 def acquire(path):
     """Takes the lock `path`, a file, which then names this process; returns the open file, which holds it.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it, or it can't be written.
     """
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    file = open(path, "a+")
+    make_folder(os.path.dirname(os.path.abspath(path)))
+    try:
+        file = open(path, "a+")
+    except OSError as error:
+        raise unwritable(path, error) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,9 +30,12 @@ def acquire(path):
         file.close()
         raise UserError("process %s is at work in %s; wait until it has ended"
                         % (owner, os.path.dirname(path) or ".")) from None
-    file.truncate(0)
-    file.write("%d\n" % os.getpid())
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write("%d\n" % os.getpid())
+        file.flush()
+    except OSError as error:
+        raise unwritable(path, error) from None
     return file
 
 

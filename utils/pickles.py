@@ -2,27 +2,91 @@
 
 A pickle may name any function and have it called while it is read, and these files are passed around.
 `load_parts` admits only what the project's files and the original's hold: NumPy arrays, pandas frames, tuples,
-lists, dictionaries, strings and numbers. Anything else is refused before it runs.
+lists, dictionaries, strings and numbers. Anything else is refused before it runs. What stands in for NumPy's own
+functions here makes arrays of plain types and of no other size than their data have: NumPy's would reserve any
+memory that they are asked for, and believe a type that calls numbers pointers.
 """
 import copyreg
+import functools
+import operator
 import pickle
+import re
 import sys
 
 import numpy as np
 
 from utils.files import UserError, replacing
 
-# NumPy 2 renamed a package; a file written under one is read under the other.
-_CORE, _OTHER_CORE = ("numpy.core", "numpy._core") if np.__version__ < "2" else ("numpy._core", "numpy.core")
 
-# (module, name) of all that a file may name, with this NumPy's own name of the package.
-_ADMITTED = {
-    ("numpy", "dtype"), ("numpy", "ndarray"),
-    (_CORE + ".multiarray", "_reconstruct"), (_CORE + ".multiarray", "scalar"), (_CORE + ".numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-    ("builtins", "bytearray"),
-    ("pandas", "DataFrame"), ("pandas.core.frame", "DataFrame"),
-    ("pandas", "Categorical"), ("pandas.core.arrays.categorical", "Categorical"),
+class _Type:
+    """A dtype as pickles write it: its code, then a state with its byte order."""
+
+    def __init__(self, code, align=False, copy=False):
+        if not re.match(r"([biufM]\d{0,2}|U\d{1,6}|S\d{1,6}|O8?)$", code):
+            raise pickle.UnpicklingError("it holds an array of type %.20s" % code)
+        self.dtype = np.dtype("O" if code[0] == "O" else code)
+
+    def __setstate__(self, state):
+        order = state[1]
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("it holds an array of a type with parts")
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(np.ndarray):
+    """An array as pickles write it: empty, then a state with its shape, type and data."""
+
+    def __setstate__(self, state):
+        _, shape, kind, column_major, data = state
+        if type(shape) is not tuple or any(type(length) is not int or length < 0 for length in shape) or (
+                len(data) != functools.reduce(operator.mul, shape, 1) * (kind.dtype.itemsize if kind.dtype != object else 1)):
+            raise pickle.UnpicklingError("it holds an array whose data are not of its size")
+        super().__setstate__((1, shape, kind.dtype, bool(column_major), data))
+
+
+def _plain(part):
+    """`part` with NumPy's own arrays, itself, in a dictionary or among its elements."""
+    if isinstance(part, _Array):
+        return part.view(np.ndarray)
+    if type(part) is dict:
+        return {name: _plain(value) for name, value in part.items()}
+    if type(part) in (list, tuple) and any(isinstance(element, _Array) for element in part):
+        return type(part)(map(_plain, part))
+    return part
+
+
+def _reconstruct(kind, shape, code):
+    return np.ndarray.__new__(_Array, (0,), "b")
+
+
+def _from_buffer(data, kind, shape, order):
+    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
+
+
+def _scalar(kind, data):
+    value, = np.frombuffer(data, kind.dtype)
+    return value
+
+
+def _encode(text, encoding):
+    if encoding != "latin1":  # how bytes are written in protocol 2
+        raise pickle.UnpicklingError("it holds text in %.20s" % encoding)
+    return text.encode(encoding)
+
+
+def _bytearray(data=b""):
+    return bytearray(memoryview(data))  # a number would be a size to reserve
+
+
+_ADMITTED = {  # (module, name) of all that a file may name: what takes its place, or None for itself
+    ("numpy", "dtype"): _Type, ("numpy", "ndarray"): "ndarray",
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytearray"): _bytearray,
+    ("pandas", "DataFrame"): None, ("pandas.core.frame", "DataFrame"): None,
+    ("pandas", "Categorical"): None, ("pandas.core.arrays.categorical", "Categorical"): None,
 }
 
 
@@ -34,13 +98,14 @@ class _DataUnpickler(pickle.Unpickler):
         self._frame = frame
 
     def find_class(self, module, name):
-        if module.startswith(_OTHER_CORE + "."):
-            module = _CORE + module[len(_OTHER_CORE):]
+        if module.startswith("numpy._core."):  # NumPy 2 renamed a package
+            module = "numpy.core." + module[len("numpy._core."):]
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
-        if name == "DataFrame" and self._frame:
-            return self._frame
-        return super().find_class(module, name)
+        if name == "DataFrame":
+            frame = self._frame or super().find_class(module, name)
+            return lambda columns: frame(_plain(columns))
+        return _ADMITTED[module, name] or super().find_class(module, name)
 
 
 def load_parts(path, remedy, frame=None):
@@ -56,7 +121,7 @@ def load_parts(path, remedy, frame=None):
     try:
         with open(path, "rb") as file:
             while file.peek(1):
-                parts.append(_DataUnpickler(file, frame).load())
+                parts.append(_plain(_DataUnpickler(file, frame).load()))
     except FileNotFoundError:
         raise UserError("%s not found; %s" % (path, remedy)) from None
     except Exception as error:  # a damaged pickle can raise nearly anything

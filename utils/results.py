@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-from utils.files import ROOT, Parser, UserError, dated_folder, replacing, run_main, set_aside
+from utils.files import ROOT, Parser, UserError, dated_folder, make_folder, replacing, run_main, set_aside
 from utils.locks import waited_for
 
 RESULTS = os.path.join(ROOT, "results")
@@ -52,13 +52,13 @@ def add_row(folder, name, columns, row):
     """
     path = os.path.join(folder, name)
     row = {column: str(row[column]) for column in columns}
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the file
         rows = _read_rows(path, columns)
         others = [other for other in rows if any(other[column] != row[column] for column in KEY)]
         if len(others) < len(rows):
             shutil.copy2(path, dated_folder(folder))
-        with replacing(path, "w", newline="") as file:
+        with replacing(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(others + [row])
@@ -68,11 +68,17 @@ def _read_rows(path, columns):
     """The rows of the CSV `path`, dictionaries; none where it is not there."""
     if not os.path.exists(path):
         return []
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != columns:
-            raise UserError("%s has other columns than this version writes; move it away" % path)
-        return list(reader)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != columns:
+                raise UserError("%s has other columns than this version writes; move it away" % path)
+            rows = list(reader)
+    except (csv.Error, ValueError) as error:
+        raise UserError("%s can't be read (%s); move it away" % (path, error)) from None
+    if any(None in row or None in row.values() for row in rows):
+        raise UserError("%s has a row with more or fewer columns than its header; mend it or move it away" % path)
+    return rows
 
 
 def report_throughput(log, recommendations, system_seconds, accelerator_seconds):
@@ -116,7 +122,7 @@ def begin(folder, command, settings):
     mark = os.path.join(folder, UNFINISHED)
     started = "%s %s\n" % (command, settings)
     if os.path.exists(mark):
-        with open(mark) as file:
+        with open(mark, errors="replace") as file:
             if file.read() == started:
                 return True
         os.remove(mark)

@@ -1,6 +1,9 @@
 """Training: epochs, evaluation, best and latest checkpoint, TensorBoard, the row in results_train.csv."""
+import contextlib
 import os
+import socket
 import sys
+import time
 
 import numpy as np
 from tqdm import tqdm
@@ -8,7 +11,7 @@ from tqdm import tqdm
 from utils import metrics
 from utils.checkpoints import LATEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
-from utils.files import UserError
+from utils.files import UserError, unwritable
 from utils.locks import acquire
 from utils.optimizers import learning_rate_at
 from utils.results import TRAIN_COLUMNS, add_row, report_throughput
@@ -41,23 +44,44 @@ def settings(name, dataset, arguments):
 
 
 class Summaries:
-    """TensorBoard's curves, written into `save_path`; a resumed run goes on where it stopped, at `step`."""
+    """TensorBoard's curves, written into `save_path`; a resumed run goes on where it stopped, at `step`.
+
+    They are written as events at once: TensorFlow's FileWriter has a thread for it, which prints where it fails.
+    """
 
     def __init__(self, save_path, graph, step):
-        self._writer = tf.summary.FileWriter(save_path, graph)
+        self._save_path = save_path
+        name = "events.out.tfevents.%d.%s.%d" % (time.time(), socket.gethostname(), os.getpid())
+        with self._writing():
+            self._writer = tf.python_io.TFRecordWriter(os.path.join(save_path, name))
+        self._write(file_version="brain.Event:2")
+        self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
         if step:  # hides what the interrupted run wrote after its last checkpoint
-            self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)
+            self._write(session_log=tf.SessionLog(status=tf.SessionLog.START), step=step + 1)
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except Exception as error:  # of several kinds, by TensorFlow's version, where the disk is full
+            raise unwritable(self._save_path, error) from None
+
+    def _write(self, **event):
+        with self._writing():
+            self._writer.write(tf.Event(wall_time=time.time(), **event).SerializeToString())
 
     def add(self, step, **values):
         """Adds a point to the curve of each name."""
-        self._writer.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]), step)
+        self._write(step=step, summary=tf.Summary(value=[
+            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
 
     def flush(self):
-        self._writer.flush()
+        with self._writing():
+            self._writer.flush()
 
     def close(self):
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
 
 
 def identity(name, arguments, dataset):
@@ -73,6 +97,16 @@ def check_identity(found, expected, save_path):
         if found.get(key) != value:
             raise UserError("the checkpoint in %s is of another run: its %s is %s, not %s; give its flags, or another "
                             "--save_path" % (save_path, key, found.get(key), value))
+
+
+def check_state(found, fresh, save_path):
+    """Raises UserError unless `found` can take the place of `fresh`, the state of a new run: all of it numbers."""
+    def fits(name):
+        value = found[name]
+        return value is fresh[name] is None or type(value) is int or (
+            type(value) is float and np.isfinite(value) and type(fresh[name]) is not int)
+    if set(found) != set(fresh) or not all(map(fits, fresh)) or found["step"] < 0:
+        raise UserError("state.json in %s is damaged; train again without --resume" % save_path)
 
 
 def train(model_class, batches, name, arguments):
@@ -155,6 +189,7 @@ class _Run:
                     log("nothing to resume in %s; starting from the beginning" % self.arguments.save_path)
                 return False
             check_identity(found["run"], self.identity, self.arguments.save_path)
+            check_state(found["state"], self.state, self.arguments.save_path)
             if lenient and (found.get("finished") or found["state"]["step"] > self.last_step):
                 return False
             self.checkpoints.restore(self.model.session, LATEST)
@@ -237,8 +272,8 @@ class _Run:
     def _warn_at_chance(self):
         """Says so where the second evaluation in a row, an epoch done, is no better than guessing."""
         state = self.state
-        deviation = 0.5 / np.sqrt(len(self.dataset.test.users))  # of the GAUC of random scores
-        learnt = abs(state["gauc"] - 0.5) > CHANCE_DEVIATIONS * deviation
+        margin = CHANCE_DEVIATIONS * 0.5 / np.sqrt(len(self.dataset.test.users))  # around the GAUC of random scores
+        learnt = abs(state["gauc"] - 0.5) >= min(margin, 0.5)
         state["at_chance"] = 0 if learnt or state["step"] < self.steps_per_epoch else state["at_chance"] + 1
         if state["at_chance"] == 2:
             tqdm.write("warning: after step %d the GAUC is at chance level (%.4f) for the second time; the model learns "

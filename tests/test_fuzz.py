@@ -1,0 +1,214 @@
+"""Every reader, given random bytes and random changes of good files, returns or raises the project's own error.
+
+    FUZZ_EXAMPLES=10000 ./test.sh tests/test_fuzz.py -s      so many for each reader; how many it took and refused is printed
+
+The readers run in a process of their own, whose memory is bounded; an example that takes longer than SECONDS fails.
+"""
+import gzip
+import importlib
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import signal
+
+import numpy as np
+import pytest
+
+from utils.dataset import dataset_of, read_dataset, write_dataset
+from utils.files import UserError
+from utils.raw_files import RawFile
+from utils.results import TRAIN_COLUMNS, add_row
+
+convert_pd = importlib.import_module("utils.1_convert_pd")
+remap_id = importlib.import_module("utils.2_remap_id")
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
+MEMORY = 1 << 30  # bytes beyond what the process has at first
+SECONDS = 10
+
+REVIEWS = b"".join(json.dumps({"reviewerID": "u%d" % user, "asin": "i%d" % (3 * user + k & 7), "unixReviewTime": k,
+                               "reviewText": "text"}).encode() + b"\n" for user in range(4) for k in range(4))
+META = b"".join(b"{'asin': 'i%d', 'title': \"it's\", 'price': 1.5, 'categories': [['E', 'c%d'], ['E']]}\n" % (item, item % 3)
+                for item in range(8))
+
+
+class Files:
+    """A folder with a good file of each kind."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(self.path("raw"))
+        for name, content in (("reviews_Electronics.json", REVIEWS), ("meta_Electronics.json", META),
+                              ("sample.json", b'{"dataset": "sample_small"}'), ("reviews.json.gz", gzip.compress(REVIEWS))):
+            with open(self.path("raw", name), "wb") as file:
+                file.write(content)
+        convert_pd.convert(self.path("raw"), folder)
+        remap_id.remap_files(folder)
+        write_dataset(self.path("dataset.pkl"), dataset_of(self.path("remap.pkl")))
+        train = [(user, [1, 2, 3], item, item % 2) for user in range(5) for item in range(5)]
+        test = [(user, [1, 2, 3, 4], (5, 6)) for user in range(5)]
+        with open(self.path("original.pkl"), "wb") as file:
+            for part in (train, test, np.arange(8) % 3, (5, 8, 3)):
+                pickle.dump(part, file, 2)
+        add_row(self.path("results"), "results_train.csv", TRAIN_COLUMNS, row(256))
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+
+def row(batch_size):
+    return dict(dict.fromkeys(TRAIN_COLUMNS, "x, y"), batch_size=batch_size)
+
+
+READERS = {  # name: (the file, what reads it)
+    "reviews": ("raw/reviews_Electronics.json", lambda files: convert_pd.read_reviews(files.path("raw", "reviews_Electronics.json"))),
+    "meta": ("raw/meta_Electronics.json", lambda files: convert_pd.read_meta(files.path("raw", "meta_Electronics.json"),
+                                                                             ["i%d" % item for item in range(8)])),
+    "gzip": ("raw/reviews.json.gz", lambda files: list(RawFile(files.path("raw", "reviews.json.gz")))),
+    "sample.json": ("raw/sample.json", lambda files: convert_pd.convert(files.path("raw"), files.folder)),
+    "source.json": ("source.json", lambda files: (convert_pd.convert(files.path("raw"), files.path("again"), if_needed=True),
+                                                  remap_id.remap_files(files.folder))),
+    "reviews.pkl": ("reviews.pkl", lambda files: remap_id.remap_files(files.folder)),
+    "meta.pkl": ("meta.pkl", lambda files: remap_id.remap_files(files.folder)),
+    "remap.pkl": ("remap.pkl", lambda files: dataset_of(files.path("remap.pkl"))),
+    "dataset.pkl": ("dataset.pkl", lambda files: read_dataset(files.path("dataset.pkl"))),
+    "the original's dataset.pkl": ("original.pkl", lambda files: read_dataset(files.path("original.pkl"))),
+    "results_train.csv": ("results/results_train.csv",
+                          lambda files: add_row(files.path("results"), "results_train.csv", TRAIN_COLUMNS, row(32))),
+}
+
+
+def mutated(good, chosen):
+    """Random bytes, or `good` with a few random changes."""
+    if chosen.random() < 0.1:
+        return bytes(chosen.getrandbits(8) for _ in range(chosen.randrange(200)))
+    data = bytearray(good)
+    for _ in range(chosen.choice([1, 1, 1, 2, 5, 20])):
+        start = chosen.randrange(len(data) + 1)
+        stop = min(len(data), start + chosen.choice([1, 1, 2, 4, 8, 64, 1024]))
+        change = chosen.randrange(6)
+        if change == 0 and start < len(data):
+            data[start] ^= 1 << chosen.randrange(8)
+        elif change == 1:
+            data[start:stop] = bytes(chosen.choice([0, 1, 0x7F, 0x80, 0xFF, chosen.getrandbits(8)]) for _ in range(stop - start))
+        elif change == 2:
+            del data[start:stop]
+        elif change == 3:
+            data[start:start] = data[start:stop]
+        elif change == 4:
+            other = chosen.randrange(len(data) + 1)
+            data[other:other] = data[start:stop]
+        elif chosen.random() < 0.2:
+            del data[start:]
+    return bytes(data)
+
+
+def limit_memory():
+    with open("/proc/self/statm") as statm:
+        size = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
+
+
+def read_all(name, folder, contents):
+    """Gives each of `contents` to a reader; returns how many it took and how many it refused."""
+    if os.path.exists("/proc/self/statm"):
+        limit_memory()
+    files = Files(folder)
+    path, read = os.path.join(folder, READERS[name][0]), READERS[name][1]
+    good = open(path, "rb").read()
+    counts = [0, 0]
+    for content in contents(good):
+        with open(path, "wb") as file:
+            file.write(content)
+        signal.alarm(SECONDS)  # its default action ends the process
+        try:
+            read(files)
+            counts[0] += 1
+        except UserError as error:
+            assert "\n" not in str(error)
+            counts[1] += 1
+        except BaseException as error:
+            raise AssertionError("%s of %r" % (type(error).__name__, content)) from error
+        finally:
+            signal.alarm(0)
+    return counts
+
+
+def hostile():
+    """Small files that ask for much: the name of each, and its bytes."""
+    reconstruct, _, (version, _, kind, _, _) = np.arange(3).__reduce__()
+
+    class Call:
+        def __init__(self, *reduced):
+            self._reduced = reduced
+
+        def __reduce__(self):
+            return self._reduced
+
+    def parts(*objects):
+        return b"".join(pickle.dumps(part, 4) for part in objects)
+    laughs = [1]
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    history = list(range(10000))
+    examples, pairs = [(0, history, 1, 1) for _ in range(10000)], [(0, [1], (1, 2))]
+    empty = (np.ndarray, (0,), b"b")
+    return {
+        "an array of objects made at once": parts(Call(np.ndarray, ((1 << 32,), "O"))),
+        "an array of objects, reconstructed": parts(Call(reconstruct, (np.ndarray, (1 << 32,), b"O"))),
+        "an array larger than its data": parts(Call(reconstruct, empty, (version, (1 << 32,), kind, False, bytes(8)))),
+        "an array of many axes": parts(Call(reconstruct, empty, (version, (1,) * 1000, kind, False, bytes(8)))),
+        "a type of huge size": parts(Call(np.dtype, ("V%d" % (1 << 30),))),
+        "a type with fields": parts(np.zeros(2, [("a", "i8"), ("b", "O")])),
+        "bytes reserved by their number": parts(Call(bytearray, (1 << 36,))),
+        "a long frame": b"\x80\x04\x95" + (1 << 62).to_bytes(8, "little") + b"N.",
+        "long bytes": b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.",
+        "a long number": b"\x80\x02\x8b" + (2 ** 31 - 1).to_bytes(4, "little") + b"x.",
+        "a deep list": b"\x80\x02" + b"]" * 1000000 + b"a" * 999999 + b".",
+        "a deep dictionary": b"\x80\x02" + b"}K\x00" * 100000 + b"N" + b"s" * 100000 + b".",
+        "lists of lists as categories": parts([(0, [1], 1, 1)], pairs, laughs, (1, 3, 2)),
+        "lists of lists as items": parts([(laughs, [1], 1, 1)], pairs, [0, 1, 1], (1, 3, 2)),
+        "lists of lists as a history": parts([(0, laughs, 1, 1)], pairs, [0, 1, 1], (1, 3, 2)),
+        "one long history for all": parts(examples, pairs, [0] * 10000, (1, 10000, 1)),
+        "a category for each atom": parts([(0, [1], 1, 1)], pairs, [0, 1, 1], (1, 3, 10 ** 12)),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(hostile()))
+def test_a_small_file_that_asks_for_much_is_refused(process, tmp_path, name):
+    counts = process.apply_async(read_all, ("the original's dataset.pkl", str(tmp_path / "files"), Contents(hostile()[name])))
+    assert counts.get(60) == [0, 1]
+
+
+class Contents:
+    def __init__(self, content):
+        self._content = content
+
+    def __call__(self, good):
+        yield self._content
+
+
+class Mutations:
+    def __init__(self, name):
+        self._name = name
+
+    def __call__(self, good):
+        yield good
+        for number in range(EXAMPLES):
+            yield mutated(good, random.Random("%s %d" % (self._name, number)))
+
+
+@pytest.fixture(scope="module")
+def process():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_a_reader_takes_or_refuses_whatever_it_is_given(process, tmp_path, name):
+    taken, refused = process.apply_async(read_all, (name, str(tmp_path / "files"), Mutations(name))).get(60 + EXAMPLES)
+    print("\n%-28s %6d taken %6d refused" % (name, taken, refused))
+    assert taken and refused and taken + refused == EXAMPLES + 1
