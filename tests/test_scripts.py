@@ -26,7 +26,7 @@ def project(tmp_path):
 def run(project, *command, **environment):
     """Runs a script in the environment that the tests run in; `environment` holds further variables."""
     clean = {name: value for name, value in os.environ.items()
-             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "RAW_DATA", "CONDA_PREFIX")}
+             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "RAW_DATA", "VENV", "CONDA_PREFIX")}
     clean.update(VIRTUAL_ENV=sys.prefix, **environment)
     return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
@@ -44,7 +44,8 @@ def write_datasets(project):
 
 def test_run_trains_and_infers_at_each_batch_size(project):
     write_datasets(project)
-    done = run(project, "./run.sh", "--eval_every", 5, MODELS="din_dice pnn", BATCH_SIZES="64 128", EPOCHS="1")
+    done = run(project, "./run.sh", "--eval_every", 5, MODELS="din_dice pnn", BATCH_SIZES="64 128", EPOCHS="1",
+               NUM_ACCELERATORS="2")
     assert done.returncode == 0, done.stderr
     expected = [(model, batch_size) for model in ("din_dice", "pnn") for batch_size in ("64", "128")]
     for stage in ("train", "infer"):
@@ -54,6 +55,7 @@ def test_run_trains_and_infers_at_each_batch_size(project):
             assert "Total recommendations: " in log
     for trained, inferred in zip(rows(project, "train"), rows(project, "infer")):
         assert trained["epochs"] == "1"
+        assert trained["num_accelerators"] == inferred["num_accelerators"] == "2"
         assert inferred["gauc"] == trained["best_gauc"] and inferred["checkpoint_step"] == trained["best_step"]
     assert (project / "din" / "save_path" / "dice" / "batch_64" / "ckpt.index").exists()
     assert (project / "pnn" / "save_path" / "batch_128" / "ckpt.index").exists()
