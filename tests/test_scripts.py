@@ -150,3 +150,16 @@ def test_setup_keeps_an_installed_tensorflow_and_ends_with_what_it_found(project
     lines = done.stdout.splitlines()
     assert lines[0] == "Keeping the TensorFlow that is installed."
     assert lines[-2].startswith("TensorFlow ") and lines[-1].startswith("Devices: ")
+
+
+@pytest.mark.parametrize("commands, problem", [("echo 3.6.15", "is Python 3.6.15, not 3.7 to 3.13"),
+                                               ("exit 127", "can't be run")])  # as pyenv's for versions not chosen
+def test_setup_says_which_python_it_needs_and_makes_no_environment_with_another(project, tmp_path, commands, problem):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n%s\n" % commands)
+    python.chmod(0o755)
+    done = run(project, "./setup.sh", VENV="environment", BASE_PYTHON=str(python))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("error: %s %s; install Python 3.7 to 3.13 and name it, for example BASE_PYTHON=python3.11 "
+                           "./setup.sh\n" % (python, problem))
+    assert not (project / "environment").exists()
