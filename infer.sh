@@ -4,10 +4,9 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$ROOT/utils/shell.sh"
 
-MODELS=${MODELS:-din}                        # any of din din_dice deepFM pnn wide_deep, or all
-BATCH_SIZES=${BATCH_SIZES:-256 512 1024}     # users per accelerator
-NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}      # devices to split each batch over
-
-find_models
+read_settings
 ensure_setup
+hold_lock "$ROOT/results" "$@"
+begin_results infer "$@"
 run_stage infer "inference with" "$@"
+end_results

@@ -18,6 +18,7 @@ case "$*" in
 esac
 
 ensure_setup
+hold_lock "$ROOT/raw_data" "$@"
 if [ -n "$sample" ]; then
   RAW_DATA=$ROOT/raw_data/sample_$sample
   "$PYTHON" "$ROOT/utils/make_sample.py" "$sample" --output "$RAW_DATA"

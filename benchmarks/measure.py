@@ -1,10 +1,12 @@
 """What the benchmarks share: their arguments, the two sides, alternating rounds, medians and spread, the table.
 
-A round is: this project's batches, the other side on the first of the same batches (it gets through fewer in the same
-time), then the bare matrix products of all of them. Rounds follow each other in one process, so that whatever else the
-machine does meets both sides alike, and ratios are taken within a round.
+A round is: this project's batches, their bare matrix products, then the other side on the first of the same batches (it
+gets through fewer in the same time). Each side has a process of its own, in which it is alone with its memory and its
+threads, and waits while the other is measured. Rounds follow each other, so that whatever else the machine does meets both
+sides alike, and ratios are taken within a round.
 """
 import collections
+import contextlib
 import importlib
 import itertools
 import json
@@ -13,8 +15,9 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing.managers import BaseManager
 
-# Else all sessions of a process share the threads of the first, and one side would run with what the other has chosen.
+# Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
 os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
 
 import numpy as np
@@ -238,57 +241,145 @@ def steps_that_last(seconds, step, batches):
     return max(1, round(count * seconds / spent))
 
 
-def _check_same(ours, padded, batch, inputs):
-    """Raises UserError unless both sides, given the same variables, compute the same on their first batch."""
-    padded.model.load(ours.values())
-    results = ours.step(batch), padded.step(inputs)
-    if not np.allclose(*results, rtol=1e-3, atol=1e-3):
-        raise UserError("the two sides compute different results, so their speeds can't be compared")
+class Measured:
+    """A side and its batches, as it is measured: made by `in_its_process`.
+
+    Args:
+      task: the name of a module with a `Task`.
+      model: one of MODELS.
+      data: the path of a dataset.pkl.
+      batch_size: recommendations, or users, of a batch.
+      threads: TensorFlow's; 0: the side's own.
+    """
+
+    side = None  # the class of the side
+
+    def __init__(self, task, model, data, batch_size, threads):
+        self._task = importlib.import_module("benchmarks." + task).TASK
+        self._dataset, self._batch_size, self._threads = read_dataset(data), batch_size, threads
+        self._own = self.side(model, self._task.training, self._dataset, batch_size, threads)
+        self._first = next(self._batches())
+
+    def _batches(self):
+        """The batches that are measured, from the first on."""
+        batches = self._task.batches(self._dataset, self._batch_size)
+        next(batches)  # an epoch's order is drawn at its start: not within a round, which is shorter than an epoch
+        return batches
+
+    def _in_rounds(self, steps, rounds):
+        """The batches of each round: `rounds` lists of `steps`."""
+        batches = self._batches()
+        return [list(itertools.islice(batches, steps)) for _ in range(rounds)]
 
 
-def compare(task, model, dataset, batch_size, rounds, seconds, threads):
+class MeasuredOurs(Measured):
+    side = Ours
+
+    def first_step(self):
+        """(the variables at first by name, the result of the first batch, the recommendations in it)."""
+        return self._own.values(), self._own.step(self._first), self._first.candidates.size
+
+    def steps_that_last(self, seconds):
+        return steps_that_last(seconds, self._own.step, self._batches())
+
+    def prepare(self, steps, rounds):
+        """Makes ready for `rounds` rounds of `steps`; to be called before `measure`."""
+        self._steps, self._stream = steps, self._batches()
+        ops, shapes = self._own.shapes(itertools.chain(*self._in_rounds(steps, rounds)))
+        floors = [Floor(ops, shapes, config)
+                  for config in (self._own.config, with_threads(tf.ConfigProto(), self._threads))]
+        ways = [run for floor in floors for run in floor.runs]
+        for run in ways:
+            timed(run, range(WARM_UP))
+        self._floor = min(ways, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
+
+    def measure(self, number):
+        """Measures round `number`; returns seconds: (altogether, inside the session's calls, of the floor, [of each step])."""
+        steps, before = self._steps, self._own.session.stopwatch.seconds
+        loop_seconds, of_steps = timed(self._own.step, itertools.islice(self._stream, steps))
+        session_seconds = self._own.session.stopwatch.seconds - before
+        floor_seconds, _ = timed(self._floor, range(number * steps, (number + 1) * steps))
+        return loop_seconds, session_seconds, floor_seconds, of_steps
+
+
+class MeasuredPadded(Measured):
+    side = Padded
+
+    def _padded_inputs(self, batches):
+        for batch in batches:
+            yield from self._task.padded_inputs(self._task.examples(batch), self._batch_size)
+
+    def first_step(self, values):
+        """The result of the first batch, given the variables `values`."""
+        self._own.model.load(values)
+        return self._own.step(next(self._padded_inputs([self._first])))
+
+    def steps_that_last(self, seconds):
+        return steps_that_last(seconds, self._own.step, self._padded_inputs(self._batches()))
+
+    def prepare(self, steps, rounds, first):
+        """Makes ready for `rounds` rounds on the `first` of their `steps` batches; to be called before `measure`."""
+        self._rounds = [[example for batch in batches[:first] for example in self._task.examples(batch)]
+                        for batches in self._in_rounds(steps, rounds)]
+
+    def measure(self, number):
+        """Measures round `number`; returns its seconds."""
+        return timed(self._own.step, self._task.padded_inputs(self._rounds[number], self._batch_size))[0]
+
+
+class _Process(BaseManager):
+    """A process for one side."""
+
+
+for _measured in (MeasuredOurs, MeasuredPadded):
+    _Process.register(_measured.__name__, _measured)
+
+
+@contextlib.contextmanager
+def in_its_process(measured, *arguments):
+    """`measured(*arguments)` in a process of its own, which ends with the block; a class of this module."""
+    process = _Process(ctx=multiprocessing.get_context("spawn"))
+    process.start()
+    try:
+        yield getattr(process, measured.__name__)(*arguments)
+    finally:
+        process.shutdown()
+
+
+def compare(task, model, data, batch_size, rounds, seconds, threads):
     """Measures both sides and the floor in alternating rounds.
+
+    Args:
+      task: the name of a `Task`; the others as `Measured` takes them.
+      rounds: how many.
+      seconds: of each side in a round, about.
 
     Returns:
       A dictionary: for each figure a list with one value per round. Throughputs are in recommendations per second.
+
+    Raises:
+      UserError: the sides compute different results.
     """
-    def padded_inputs(batches):
-        return task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
+    arguments = task, model, data, batch_size, threads
+    with in_its_process(MeasuredOurs, *arguments) as ours, in_its_process(MeasuredPadded, *arguments) as padded:
+        values, result, recommendations = ours.first_step()
+        if not np.allclose(result, padded.first_step(values), rtol=1e-3, atol=1e-3):
+            raise UserError("the two sides compute different results, so their speeds can't be compared")
+        steps = ours.steps_that_last(seconds)
+        padded_steps = min(steps, max(PADDED_STEPS, padded.steps_that_last(seconds)))
+        ours.prepare(steps, rounds)
+        padded.prepare(steps, rounds, padded_steps)
 
-    ours, padded = (side(model, task.training, dataset, batch_size, threads) for side in (Ours, Padded))
-    batches, ahead = task.batches(dataset, batch_size), task.batches(dataset, batch_size)
-    first = next(ahead)
-    next(batches)  # an epoch's order is drawn at its start: not within a round, which is much shorter than an epoch
-    _check_same(ours, padded, first, next(padded_inputs([first])))
-    steps = steps_that_last(seconds, ours.step, task.batches(dataset, batch_size))
-    padded_steps = min(steps, max(PADDED_STEPS, steps_that_last(seconds, padded.step, (
-        inputs for batch in task.batches(dataset, batch_size) for inputs in padded_inputs([batch])))))
-
-    ahead = [list(itertools.islice(ahead, steps)) for _ in range(rounds)]
-    ops, shapes = ours.shapes(itertools.chain(*ahead))
-    floors = [Floor(ops, shapes, config) for config in (ours.config, with_threads(tf.ConfigProto(), threads))]
-    ways = [run for floor in floors for run in floor.runs]
-    for run in ways:
-        timed(run, range(WARM_UP))
-    runs = min(ways, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
-
-    figures = collections.defaultdict(list)
-    figures["steps"] = [steps, padded_steps]
-    for number, same in enumerate(ahead):
-        clock = ours.session.stopwatch.seconds
-        loop_seconds, latencies = timed(ours.step, itertools.islice(batches, steps))
-        session_seconds = ours.session.stopwatch.seconds - clock
-        padded_seconds, _ = timed(padded.step, padded_inputs(same[:padded_steps]))
-        floor_seconds, _ = timed(runs, range(number * steps, (number + 1) * steps))
-        recommendations = first.candidates.size
-        figures["ours"].append(recommendations * steps / loop_seconds)
-        figures["padded"].append(recommendations * padded_steps / padded_seconds)
-        figures["ratio"].append(figures["ours"][-1] / figures["padded"][-1])
-        figures["floor_share"].append(floor_seconds / loop_seconds)
-        figures["outside"].append(1 - session_seconds / loop_seconds)
-        figures["latency_ms"] += [1000 * latency for latency in latencies]
-    for side in [ours, padded] + floors:
-        side.close()
+        figures = collections.defaultdict(list)
+        figures["steps"] = [steps, padded_steps]
+        for number in range(rounds):
+            loop_seconds, session_seconds, floor_seconds, of_steps = ours.measure(number)
+            figures["ours"].append(recommendations * steps / loop_seconds)
+            figures["padded"].append(recommendations * padded_steps / padded.measure(number))
+            figures["ratio"].append(figures["ours"][-1] / figures["padded"][-1])
+            figures["floor_share"].append(floor_seconds / loop_seconds)
+            figures["outside"].append(1 - session_seconds / loop_seconds)
+            figures["latency_ms"] += [1000 * step for step in of_steps]
     return figures
 
 
@@ -346,7 +437,7 @@ def run(task, parser):
     memory = {side: peak_memory(task.name, side, arguments.model, data, arguments.batch_sizes, arguments.threads)
               for side in ("ours", "padded")}
     for batch_size in arguments.batch_sizes:
-        figures = compare(task, arguments.model, dataset, batch_size, arguments.rounds, arguments.seconds,
+        figures = compare(task.name, arguments.model, data, batch_size, arguments.rounds, arguments.seconds,
                           arguments.threads)
         latencies = figures.pop("latency_ms")
         steps = figures.pop("steps")

@@ -1,9 +1,16 @@
-"""The real data that tests may use, where it is to be had."""
+"""What tests are given: real data where it is to be had, copies of the project and of its downloader."""
+import gzip
+import hashlib
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from tests.helpers import run_script
+from tests.raw_server import CONTENT, META, REVIEWS
+from utils import raw_files
 from utils.files import ROOT
 
 RAW = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")
@@ -21,3 +28,36 @@ def beauty(tmp_path_factory):
         done = run_script(*command, env={"SKIP_CHECKSUM": "1"})
         assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project without anything that running it has made."""
+    copy = tmp_path / "project"
+    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "save_path*", "dataset.pkl", "__pycache__", ".*")
+    shutil.copytree(ROOT, str(copy), ignore=made)
+    return copy
+
+
+@pytest.fixture
+def download(tmp_path):
+    """A copy of the scripts that takes CONTENT for the published files; called with bases, gives the finished process."""
+    utils = tmp_path / "project" / "utils"
+    utils.mkdir(parents=True)
+    for name in ("__init__.py", "files.py", "raw_files.py", "shell.sh", "0_download_raw.sh"):
+        shutil.copy(os.path.join(ROOT, "utils", name), str(utils))
+    source = (utils / "raw_files.py").read_text()
+    for kind, name in (("reviews", REVIEWS), ("meta", META)):
+        source = source.replace(raw_files.KNOWN_MD5[kind], hashlib.md5(gzip.decompress(CONTENT["/" + name])).hexdigest())
+    (utils / "raw_files.py").write_text(source)
+    interpreter = tmp_path / "bin"
+    interpreter.mkdir()
+    (interpreter / "python3").symlink_to(sys.executable)
+
+    def run(*bases, **environment):
+        environment = dict(os.environ, RAW_DATA_URLS=" ".join(bases), NO_PROXY="*", PATH=run.path, **environment)
+        return subprocess.run(["bash", str(run.script), str(run.folder)], env=environment,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    run.script, run.folder = utils / "0_download_raw.sh", tmp_path / "raw"
+    run.path = "%s:%s" % (interpreter, os.environ["PATH"])
+    return run

@@ -1,91 +1,17 @@
 """0_download_raw.sh against a server on this machine."""
-import contextlib
 import gzip
 import hashlib
-import http.server
 import os
 import shutil
 import subprocess
-import sys
-import threading
 
 import pytest
 
+from tests.raw_server import CONTENT, META, REVIEWS, serving
 from utils import raw_files
 from utils.files import ROOT, UserError
 
 SCRIPT = os.path.join(ROOT, "utils", "0_download_raw.sh")
-REVIEWS, META = "reviews_Electronics_5.json.gz", "meta_Electronics.json.gz"
-CONTENT = {"/" + REVIEWS: gzip.compress(os.urandom(40000)), "/" + META: gzip.compress(os.urandom(30000))}
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):
-        server, path, wanted = self.server, self.path, self.headers.get("Range")
-        server.asked.append((path.lstrip("/"), wanted))
-        if path not in server.content:
-            self.send_error(404)
-            return
-        body = server.content[path]
-        start = 0
-        if wanted and server.ranges:
-            start = int(wanted[len("bytes="):].rstrip("-"))
-            if start >= len(body):
-                self.send_response(416)
-                self.send_header("Content-Range", "bytes */%d" % len(body))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", "bytes %d-%d/%d" % (start, len(body) - 1, len(body)))
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        stop = server.cut.pop(path, len(body))  # the first answer may be cut off, with the length promised
-        self.wfile.write(body[start:stop])
-
-
-@contextlib.contextmanager
-def serving(content, ranges=True, cut=()):
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.ranges, server.cut, server.asked = dict(content), ranges, dict(cut), []
-    server.base = "http://127.0.0.1:%d" % server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def download(tmp_path):
-    """A copy of the scripts that takes CONTENT for the published files; called with bases, gives the finished process."""
-    utils = tmp_path / "project" / "utils"
-    utils.mkdir(parents=True)
-    for name in ("__init__.py", "files.py", "raw_files.py", "shell.sh", "0_download_raw.sh"):
-        shutil.copy(os.path.join(ROOT, "utils", name), str(utils))
-    source = (utils / "raw_files.py").read_text()
-    for kind, name in (("reviews", REVIEWS), ("meta", META)):
-        source = source.replace(raw_files.KNOWN_MD5[kind], hashlib.md5(gzip.decompress(CONTENT["/" + name])).hexdigest())
-    (utils / "raw_files.py").write_text(source)
-    interpreter = tmp_path / "bin"
-    interpreter.mkdir()
-    (interpreter / "python3").symlink_to(sys.executable)
-
-    def run(*bases, **environment):
-        environment = dict(os.environ, RAW_DATA_URLS=" ".join(bases), NO_PROXY="*",
-                           PATH="%s:%s" % (interpreter, os.environ["PATH"]), **environment)
-        return subprocess.run(["bash", str(utils / "0_download_raw.sh"), str(tmp_path / "raw")], env=environment,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
-    run.folder = tmp_path / "raw"
-    return run
 
 
 def files_in(folder):

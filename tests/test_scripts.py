@@ -1,7 +1,6 @@
 """run.sh, train.sh, infer.sh, prepare_dataset.sh and setup.sh, run as their users run them, in a copy of the project."""
 import csv
 import os
-import shutil
 import subprocess
 import sys
 
@@ -9,18 +8,9 @@ import pytest
 
 from tests.helpers import random_dataset
 from utils.dataset import write_dataset
-from utils.files import ROOT
+from utils.locks import acquire
 
 FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A copy of the project without anything that running it has made."""
-    copy = tmp_path / "project"
-    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "save_path*", "dataset.pkl", "__pycache__", ".*")
-    shutil.copytree(ROOT, str(copy), ignore=made)
-    return copy
 
 
 def run(project, *command, **environment):
@@ -74,6 +64,37 @@ def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier
     assert not (results / "results_infer.csv").exists()
     kept, = project.glob("results_*")
     assert (kept / "results_train.csv").read_text() == "earlier\n"
+
+
+def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
+    """Here it is interrupted in the training of the second batch size, by a file where its checkpoints go."""
+    write_datasets(project)
+    environment = {"MODELS": "pnn", "BATCH_SIZES": "64 32", "EPOCHS": "1"}
+    in_the_way = project / "pnn" / "save_path" / "batch_32"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("")
+    assert run(project, "./run.sh", **environment).returncode == 1
+    first, = rows(project, "train")
+    in_the_way.unlink()
+    done = run(project, "./run.sh", **environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["going on with what was interrupted", "== training pnn, batch size 64",
+                         "done before the interruption"]
+    assert rows(project, "train")[0] == first and len(rows(project, "train")) == len(rows(project, "infer")) == 2
+    assert not list(project.glob("results_*"))
+    anew = run(project, "./train.sh", **environment)
+    assert anew.stdout.startswith("earlier results are in results_") and len(rows(project, "train")) == 2
+
+
+@pytest.mark.parametrize("script, folder", [("run.sh", "results"), ("train.sh", "results"), ("infer.sh", "results"),
+                                            ("prepare_dataset.sh", "raw_data")])
+def test_a_second_script_at_work_in_the_same_folder_is_refused(project, script, folder):
+    with acquire(str(project / folder / ".lock")):
+        done = run(project, "./" + script)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: process %d is at work in %s; wait until it has ended\n" % (
+        os.getpid(), project / folder)
 
 
 def test_inference_before_training_says_to_train_first(project):

@@ -1,6 +1,7 @@
 """Training and inference: the log, the CSVs, checkpoints, TensorBoard, resuming, and what goes wrong."""
 import csv
 import glob
+import json
 import os
 import re
 import runpy
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 from tests.helpers import Graph, golden, random_dataset, run_script
-from utils import batches, towers
+from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
+from utils.checkpoints import Checkpoints
 from utils.commands import MODELS, common_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT, UserError
 from utils.infer_loop import infer
+from utils.locks import acquire
 from utils.results import INFER_COLUMNS, TRAIN_COLUMNS
 from utils.tf1 import tf
 from utils.train_loop import train
@@ -101,16 +104,63 @@ def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
     assert first["final_loss"] != other["final_loss"]
 
 
+def latest_variables(folder):
+    reader = tf.train.load_checkpoint(os.path.join(folder.save_path, "latest"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_run_that_stops_and_resumes_gives_what_an_uninterrupted_one_gives(tmp_path, optimizer):
-    flags = TWO_EPOCHS + ("--optimizer", optimizer)
-    whole = Folder(tmp_path / "whole").train(*flags)
-    parts = Folder(tmp_path / "parts")
+@pytest.mark.parametrize("num_accelerators", [1, 2])
+def test_a_run_that_stops_and_resumes_gives_what_an_uninterrupted_one_gives(tmp_path, optimizer, num_accelerators):
+    flags = ("--epochs", 2, "--eval_every", 7, "--batch_size", 64 // num_accelerators, "--optimizer", optimizer,
+             "--num_accelerators", num_accelerators)
+    whole, parts = Folder(tmp_path / "whole"), Folder(tmp_path / "parts")
+    uninterrupted = whole.train(*flags)
     for steps in (3, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 9):  # inside an epoch and at its end
         parts.train(*flags, "--max_steps", steps, "--resume")
     resumed = parts.train(*flags, "--resume")
-    for name in ("final_gauc", "final_auc", "steps", "recommendations"):
-        assert resumed[name] == whole[name]
+    for name in ("final_loss", "final_gauc", "final_auc", "steps", "recommendations"):
+        assert resumed[name] == uninterrupted[name]
+    expected = latest_variables(whole)
+    for name, value in latest_variables(parts).items():
+        np.testing.assert_array_equal(value, expected[name], name)
+
+
+def test_a_script_resumes_what_is_unfinished_and_starts_anew_what_is_not(folder, capfd):
+    """As --resume unfinished; an unfinished run is one whose state does not say that it is finished."""
+    whole = folder.train(*TWO_EPOCHS, "--resume", "unfinished")
+    assert "resuming" not in capfd.readouterr().out
+    folder.train(*TWO_EPOCHS, "--max_steps", 7, "--resume", "unfinished")
+    output = capfd.readouterr().out
+    assert "the earlier run in " in output and "resuming" not in output
+    state_path = os.path.join(folder.save_path, "state.json")
+    with open(state_path) as file:
+        state = json.load(file)
+    assert state.pop("finished")
+    with open(state_path, "w") as file:
+        json.dump(state, file)
+    assert results_of(folder.train(*TWO_EPOCHS, "--resume", "unfinished")) == results_of(whole)
+    assert "resuming after step 7\n" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name, content", [("state.json", "{"), ("state.json", "{}"), ("latest.index", "")])
+def test_a_script_starts_anew_where_the_checkpoint_is_of_no_use(folder, name, content):
+    whole = folder.train(*TWO_EPOCHS)
+    folder.train(*TWO_EPOCHS, "--max_steps", 7)
+    with open(os.path.join(folder.save_path, name), "w") as file:
+        file.write(content)
+    assert results_of(folder.train(*TWO_EPOCHS, "--resume", "unfinished")) == results_of(whole)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(folder):
+    with acquire(os.path.join(folder.save_path, ".lock")):
+        done = run_script("din/train.py", "--dataset", os.path.join(folder.path, "dataset.pkl"),
+                          "--save_path", folder.save_path, "--results", os.path.join(folder.path, "results"))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "error: process %d is at work in %s; wait until it has ended" % (
+        os.getpid(), folder.save_path)
+    assert sorted(os.listdir(folder.path)) == ["dataset.pkl", "save_path"]
+    folder.train("--max_steps", 1)
 
 
 def test_resuming_with_other_flags_is_refused_and_touches_nothing(folder):
@@ -221,6 +271,17 @@ def test_inference_refuses_a_checkpoint_of_another_model_or_data_set(folder):
         folder.infer()
 
 
+def test_steps_scores_and_checkpoints_add_nothing_to_the_graph(tmp_path):
+    with Graph("din", DATASET.item_count, DATASET.cate_count, DATASET.cate_list) as own:
+        own.graph.finalize()  # whatever adds an operation from here on raises
+        checkpoints = Checkpoints(str(tmp_path), own.model.saver)
+        for batch, _ in zip(batches.train_batches(DATASET.train, 32, seed=1, epoch=0), range(2)):
+            own.model.train(batch, 1.0)
+            own.model.score(batch)
+            checkpoints.save(own.session, {"run": {}, "state": {}}, best=True)
+            checkpoints.restore(own.session, "ckpt")
+
+
 def test_inference_refuses_a_damaged_checkpoint(folder):
     folder.train(*TWO_EPOCHS)
     path = os.path.join(folder.save_path, "ckpt.data-00000-of-00001")
@@ -240,15 +301,18 @@ def test_a_checkpoint_that_a_killed_run_left_ready_is_taken(folder):
     assert folder.infer()["checkpoint_step"] == trained["best_step"]
 
 
-def test_trivially_learnable_data_is_learnt(tmp_path):
-    """Users buy in one category only; what they don't buy is in another."""
+def learnable():
+    """A data set whose users buy in one category only; most of what they don't buy is in another."""
     random = np.random.RandomState(0)
     items = np.concatenate([user % 2 * 100 + random.permutation(100)[:12] for user in range(200)])
     train_set, test_set = build_sets(np.repeat(np.arange(200), 12), items, 200)
-    cate_list = (np.arange(200) >= 100).astype(np.int32)
-    learnable = Folder(tmp_path, Dataset(train_set, test_set, cate_list, 200, 200, 2, "learnable"))
-    row = learnable.train("--batch_size", 32, "--epochs", 4, "--optimizer", "adam", "--lr", 0.01)
-    same_category = np.mean(cate_list[test_set.positives] == cate_list[test_set.negatives])
+    return Dataset(train_set, test_set, (np.arange(200) >= 100).astype(np.int32), 200, 200, 2, "learnable")
+
+
+def test_trivially_learnable_data_is_learnt(tmp_path):
+    dataset = learnable()
+    row = Folder(tmp_path, dataset).train("--batch_size", 32, "--epochs", 4, "--optimizer", "adam", "--lr", 0.01)
+    same_category = np.mean(dataset.cate_list[dataset.test.positives] == dataset.cate_list[dataset.test.negatives])
     # Where the negative is of the user's own category nothing tells it apart: half of those are lost.
     assert float(row["best_gauc"]) > 1 - same_category / 2 - 0.05
 
@@ -269,9 +333,28 @@ def test_tensorboard_finds_the_curves_and_the_graph(folder):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(folder):
-    with pytest.raises(UserError, match="the loss is nan at step .*; lower --lr"):
+    with pytest.raises(UserError, match=r"the loss is nan at step \d+; lower --lr \(there is no checkpoint yet\)"):
         folder.train(*TWO_EPOCHS, "--lr", 1e38)
     assert not os.path.exists(os.path.join(folder.path, "results"))
+
+
+@pytest.mark.parametrize("step", [12, 13])  # 13 is the step before an evaluation: its scores are the first to show it
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(folder, monkeypatch, step):
+    monkeypatch.setattr(train_loop, "learning_rate_at", lambda *arguments: float("nan") if arguments[-1] == step else 1.0)
+    with pytest.raises(UserError, match=r" at step \d+; lower --lr \(the checkpoint of step 7 is kept in .*save_path\)"):
+        folder.train(*TWO_EPOCHS)
+    assert all(np.isfinite(value).all() for value in latest_variables(folder).values())
+    assert folder.infer()["checkpoint_step"] in ("7", "0")
+
+
+def test_a_model_that_learns_nothing_is_warned_of_once(tmp_path, capfd):
+    """Labels that have nothing to do with the items, then labels that have."""
+    Folder(tmp_path / "noise").train("--batch_size", 64, "--epochs", 6, "--lr", 1e-6)
+    warning, = capfd.readouterr().err.splitlines()
+    assert re.match(r"warning: after step %d the GAUC is at chance level \(0\.\d{4}\) for the second time; "
+                    % (2 * STEPS_PER_EPOCH), warning)
+    Folder(tmp_path / "learnable", learnable()).train("--batch_size", 32, "--epochs", 4, "--optimizer", "adam", "--lr", 0.01)
+    assert "warning" not in capfd.readouterr().err
 
 
 def test_a_batch_larger_than_the_data_is_refused(folder):

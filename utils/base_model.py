@@ -71,17 +71,11 @@ class BaseModel:
 
     def embed(self, history, candidate):
         """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H]."""
-        rows = self._embeddings.rows(tf.concat([history, tf.reshape(candidate, [-1])], axis=0))  # [N + B C, H]
-        width = int(rows.shape[-1])
-        k, q = tf.split(rows, [tf.size(history), tf.size(candidate)])
-        k.set_shape([None, width])
-        q = tf.reshape(q, tf.concat([tf.shape(candidate), [width]], axis=0))
-        q.set_shape([None, None, width])
-        return k, q
+        return self._embeddings.rows(history), self._embeddings.rows(candidate)
 
     def item_bias(self, items):
         """The learned bias of each item: ids [B, C] -> [B, C]."""
-        return tf.reshape(self._embeddings.biases(tf.reshape(items, [-1])), tf.shape(items))
+        return self._embeddings.biases(items)
 
     def _build_update(self, optimizer):
         with tf.name_scope("loss"):

@@ -5,13 +5,15 @@
     save_path/state.json  what run they belong to, and where it stands
 
 They are written into a folder beside, which becomes `.ready` by one rename and is then emptied into save_path. A run
-that is killed on the way leaves either the old files, or a `.ready` folder that the next reader empties.
+that is killed on the way leaves either the old files, or a `.ready` folder that the next reader empties. A lock keeps
+those who read from seeing files of two checkpoints.
 """
 import json
 import os
 import shutil
 
-from utils.files import UserError, set_aside
+from utils.files import UserError, replacing, set_aside
+from utils.locks import waited_for
 from utils.tf1 import tf
 
 BEST, LATEST = "ckpt", "latest"
@@ -23,10 +25,14 @@ class Checkpoints:
 
     def __init__(self, save_path, saver):
         self.save_path, self._saver = save_path, saver
-        self._finish_move()
+        with self._alone():
+            self._finish_move()
 
     def _path(self, name):
         return os.path.join(self.save_path, name)
+
+    def _alone(self):
+        return waited_for(self._path(".checkpoints.lock"))
 
     def _finish_move(self):
         ready = self._path(".ready")
@@ -46,14 +52,18 @@ class Checkpoints:
                 shutil.copyfile(os.path.join(beside, name), os.path.join(beside, name.replace(LATEST, BEST, 1)))
         with open(os.path.join(beside, STATE), "w") as file:
             json.dump(state, file, indent=1)
-        os.rename(beside, self._path(".ready"))
-        self._finish_move()
+        with self._alone():
+            os.rename(beside, self._path(".ready"))
+            self._finish_move()
 
     def state(self):
         """Returns the state of the run in save_path, or None where there is none."""
         try:
             with open(self._path(STATE)) as file:
-                return json.load(file)
+                state = json.load(file)
+            if not (isinstance(state, dict) and {"run", "state"} <= set(state)):
+                raise ValueError("it does not hold the state of a run")
+            return state
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -68,14 +78,22 @@ class Checkpoints:
         if not os.path.exists(self._path(name) + ".index"):
             raise UserError("no checkpoint %s; train first: python train.py" % self._path(name))
         try:
-            self._saver.restore(session, self._path(name))
+            with self._alone():
+                self._saver.restore(session, self._path(name))
         except (tf.errors.OpError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
                             % (self._path(name), reason)) from None
 
+    def finish(self):
+        """Marks the run as finished, with its row written."""
+        state = dict(self.state(), finished=True)
+        with replacing(self._path(STATE), "w") as file:
+            json.dump(state, file, indent=1)
+
     def set_aside(self):
         """Moves an earlier run's files into save_path/earlier_<date>; returns the new folder, or None without one."""
         names = os.listdir(self.save_path) if os.path.isdir(self.save_path) else []
-        ours = [name for name in names if name.startswith((BEST + ".", LATEST + ".", STATE, "events.out."))]
+        # The state first: without it there is nothing to resume from, should this process be killed on the way.
+        ours = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))]
         return set_aside([self._path(name) for name in ours], self._path("earlier"))

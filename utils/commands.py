@@ -72,7 +72,9 @@ def train_parser(folder, description, optimizer, learning_rates):
     parser.add_argument("--seed", type=seed_number, default=1234,
                         help="of initial values and of the order of examples (default: %(default)s)")
     parser.add_argument("--max_steps", type=at_least(0), default=0, help="stop after so many steps; 0: no limit (default)")
-    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in save_path")
+    parser.add_argument("--resume", nargs="?", const="always", choices=["always", "unfinished"],
+                        help="go on from the latest checkpoint in save_path; unfinished: where it is of such a run that "
+                        "was interrupted, else start anew")
     return parser
 
 

@@ -33,7 +33,7 @@ class Embeddings:
         self._lookups = {}  # name of a table -> [(ids, values)]
 
     def rows(self, items):
-        """[item embedding, category embedding] of each item: ids [R] -> [R, H]."""
+        """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
         item_emb_w = matrix("item_emb_w", [self._item_count, EMBEDDING_WIDTH])
         cate_emb_w = matrix("cate_emb_w", [self._cate_count, EMBEDDING_WIDTH])
         with tf.device(HOST):
@@ -41,7 +41,7 @@ class Embeddings:
         return tf.concat([self._lookup(item_emb_w, items), self._lookup(cate_emb_w, categories)], axis=-1)
 
     def biases(self, items):
-        """The learned bias of each item: ids [R] -> [R]."""
+        """The learned bias of each item: ids [...] -> [...]."""
         return self._lookup(vector("item_b", self._item_count), items)
 
     def _lookup(self, table, ids):
@@ -56,6 +56,6 @@ class Embeddings:
 
     def gradient(self, table, gradients):
         """The sparse gradient of the variable `table`, made of those of its leaves."""
-        ids = [ids for ids, _ in self._lookups[table.op.name]]
-        rows, sums = sum_by_id(tf.concat(ids, axis=0), tf.concat(gradients, axis=0))
+        ids = [tf.reshape(ids, [-1]) for ids, _ in self._lookups[table.op.name]]
+        rows, sums = sum_by_id(ids, [tf.reshape(rows, [-1] + table.shape.as_list()[1:]) for rows in gradients])
         return tf.IndexedSlices(sums, rows, tf.constant(table.shape.as_list()))

@@ -5,6 +5,8 @@ interrupted, or that meets bad input, leaves what was there before untouched.
 """
 import argparse
 import contextlib
+import fcntl
+import glob
 import os
 import shutil
 import sys
@@ -39,13 +41,20 @@ def run_main(main):
 def replacing(path, mode="wb", **open_options):
     """Opens a file beside `path` for writing and renames it to `path` once the block has ended well.
 
-    Where the block raises, the file beside is removed and `path` stays as it was.
+    Where the block raises, the file beside is removed and `path` stays as it was. What killed processes left beside is
+    removed as well: they no longer hold its lock.
     """
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=".%s." % os.path.basename(path), dir=os.path.dirname(path))
+    prefix, suffix = ".%s." % os.path.basename(path), ".part"
+    for left in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), glob.escape(prefix) + "*" + suffix)):
+        with contextlib.suppress(OSError), open(left) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.remove(left)
+    handle, beside = tempfile.mkstemp(suffix, prefix, os.path.dirname(path))
     try:
         with open(handle, mode, **open_options) as output:
+            fcntl.flock(output, fcntl.LOCK_EX)
             yield output
             output.flush()
             os.fsync(output.fileno())
@@ -63,17 +72,23 @@ def _umask():
     return mask
 
 
+def dated_folder(folder):
+    """Makes `folder_<date>`, a new folder; returns its path."""
+    dated = unused = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    count = 1
+    while os.path.exists(unused):
+        count += 1
+        unused = "%s_%d" % (dated, count)
+    os.makedirs(unused)
+    return unused
+
+
 def set_aside(paths, folder):
     """Moves those of `paths` that exist into `folder_<date>`, a new folder; returns its path, or None if there were none."""
     paths = [path for path in paths if os.path.lexists(path)]
     if not paths:
         return None
-    aside = unused = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
-    count = 1
-    while os.path.exists(unused):
-        count += 1
-        unused = "%s_%d" % (aside, count)
-    os.makedirs(unused)
+    aside = dated_folder(folder)
     for path in paths:
-        shutil.move(path, unused)
-    return unused
+        shutil.move(path, aside)
+    return aside

@@ -30,8 +30,9 @@ def infer(model_class, batches, name, arguments):
     """
     dataset = read_dataset(arguments.dataset)
     batch_size = arguments.batch_size * arguments.num_accelerators
-    with tf.Graph().as_default():
+    with tf.Graph().as_default() as graph:
         model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+        graph.finalize()
         with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
             checkpoints = Checkpoints(arguments.save_path, model.saver)
             state = checkpoints.state()

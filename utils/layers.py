@@ -90,10 +90,14 @@ def sum_by_id(ids, rows):
 
     Rows of one id are brought together first: 137 microseconds for 2,600 rows of 64, where tf.unsorted_segment_sum takes
     404 (one core of an AMD EPYC).
+
+    Args:
+      ids, rows: lists of tensors, the parts that make up the R ids and rows.
     """
-    distinct, index = tf.unique(ids)
+    distinct, index = tf.unique(tf.concat(ids, axis=0))
     order = tf.argsort(index)
-    return distinct, segment_sum(tf.gather(rows, order), tf.gather(index, order))
+    ranks = tf.split(tf.math.invert_permutation(order), [tf.size(part) for part in ids])
+    return distinct, segment_sum(tf.dynamic_stitch(ranks, rows), tf.gather(index, order))
 
 
 def segment_sum(rows, segments):

@@ -1,18 +1,25 @@
 """results_train.csv and results_infer.csv: one header, one row per model and batch size.
 
-The programs write their own rows, when all has gone well. train.sh and infer.sh move earlier results aside first:
+The programs write their own rows, when all has gone well. The scripts keep the folder of the results:
 
-    python -m utils.results set_aside train      everything in results/, since new training makes it stale
-    python -m utils.results set_aside infer      what earlier inference left
+    python -m utils.results begin ...    moves earlier results aside, or finds that the same script was interrupted
+    python -m utils.results has ...      whether a model's row is there
+    python -m utils.results end          the script is through
 """
 import csv
 import glob
+import json
 import os
+import shutil
 import subprocess
+import sys
 
-from utils.files import ROOT, Parser, UserError, replacing, run_main, set_aside
+from utils.files import ROOT, Parser, UserError, dated_folder, replacing, run_main, set_aside
+from utils.locks import waited_for
 
 RESULTS = os.path.join(ROOT, "results")
+GO_ON = 10  # exit status of `begin`
+UNFINISHED = ".unfinished"  # in the folder of the results, while a script fills it: what the script was called with
 
 TRAIN_COLUMNS = (
     "model", "dataset", "batch_size", "num_accelerators", "epochs", "steps", "recommendations", "system_seconds",
@@ -24,6 +31,8 @@ INFER_COLUMNS = (
     "model", "dataset", "batch_size", "num_accelerators", "recommendations", "system_seconds",
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second",
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow")
+
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS}
 
 KEY = ("model", "dataset", "batch_size", "num_accelerators")
 
@@ -43,20 +52,27 @@ def add_row(folder, name, columns, row):
     """
     path = os.path.join(folder, name)
     row = {column: str(row[column]) for column in columns}
-    rows = []
-    if os.path.exists(path):
-        with open(path, newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != columns:
-                raise UserError("%s has other columns than this version writes; move it away" % path)
-            rows = list(reader)
-    others = [other for other in rows if any(other[column] != row[column] for column in KEY)]
-    if len(others) < len(rows):
-        set_aside([path], folder)
-    with replacing(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(others + [row])
+    os.makedirs(folder, exist_ok=True)
+    with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the file
+        rows = _read_rows(path, columns)
+        others = [other for other in rows if any(other[column] != row[column] for column in KEY)]
+        if len(others) < len(rows):
+            shutil.copy2(path, dated_folder(folder))
+        with replacing(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(others + [row])
+
+
+def _read_rows(path, columns):
+    """The rows of the CSV `path`, dictionaries; none where it is not there."""
+    if not os.path.exists(path):
+        return []
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != columns:
+            raise UserError("%s has other columns than this version writes; move it away" % path)
+        return list(reader)
 
 
 def report_throughput(log, recommendations, system_seconds, accelerator_seconds):
@@ -89,26 +105,68 @@ def _tracked(folder):
     return {os.path.join(folder, name) for name in names if name}
 
 
-def set_results_aside(folder, stage):
-    """Moves earlier results in `folder` into <folder>_<date>; returns the new folder, or None where there were none.
+def begin(folder, command, settings):
+    """Makes `folder` ready for a script's results; returns whether it goes on with what the same script left unfinished.
 
     Args:
-      stage: "train" moves everything, "infer" what inference left.
+      command: run, train or infer. The first two move everything that is there into <folder>_<date>, since new training
+        makes it stale, the last what inference left.
+      settings: a string that tells whatever the results depend on.
     """
-    patterns = {"train": ("*",), "infer": ("results_infer*", "result_infer_*")}[stage]
+    mark = os.path.join(folder, UNFINISHED)
+    started = "%s %s\n" % (command, settings)
+    if os.path.exists(mark):
+        with open(mark) as file:
+            if file.read() == started:
+                return True
+        os.remove(mark)
+    patterns = ("results_infer*", "result_infer_*") if command == "infer" else ("*",)
     paths = {path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern))}
-    return set_aside(sorted(paths - _tracked(folder)), folder) if paths else None
+    aside = set_aside(sorted(paths - _tracked(folder)), folder) if paths else None
+    if aside:
+        print("earlier results are in %s" % os.path.relpath(aside))
+    with replacing(mark, "w") as file:
+        file.write(started)
+    return False
+
+
+def end(folder):
+    """Says that the script which began is through."""
+    os.remove(os.path.join(folder, UNFINISHED))
+
+
+def has_row(folder, stage, **values):
+    """Whether there is a row with `values` among the results of `stage`, train or infer."""
+    rows = _read_rows(os.path.join(folder, "results_%s.csv" % stage), COLUMNS[stage])
+    return any(all(row[column] == value for column, value in values.items()) for row in rows)
 
 
 def main():
     parser = Parser(prog="python -m utils.results", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["set_aside"])
-    parser.add_argument("stage", choices=["train", "infer"])
-    parser.add_argument("--results", default=RESULTS, help="default: %(default)s")
+    actions = parser.add_subparsers(dest="action", parser_class=Parser)
+    beginning = actions.add_parser("begin", help="exit status %d: go on with what was interrupted" % GO_ON)
+    beginning.add_argument("command", choices=["run", "train", "infer"])
+    beginning.add_argument("models", help="separated by spaces")
+    beginning.add_argument("settings", nargs="*", help="what else the results depend on")
+    has = actions.add_parser("has", help="exit status 1: it has not")
+    has.add_argument("stage", choices=sorted(COLUMNS))
+    for column in ("model", "batch_size", "num_accelerators"):
+        has.add_argument(column)
+    actions.add_parser("end")
     arguments = parser.parse_args()
-    aside = set_results_aside(arguments.results, arguments.stage)
-    if aside:
-        print("earlier results are in %s" % os.path.relpath(aside))
+    if arguments.action == "end":
+        end(RESULTS)
+    elif arguments.action == "has":
+        found = has_row(RESULTS, arguments.stage, model=arguments.model, batch_size=arguments.batch_size,
+                        num_accelerators=arguments.num_accelerators)
+        sys.exit(not found)
+    else:
+        data = [os.path.join(ROOT, model.replace("_dice", ""), "dataset.pkl") for model in arguments.models.split()]
+        made = [os.stat(path).st_mtime_ns for path in data if os.path.exists(path)]
+        settings = json.dumps([arguments.models, arguments.settings, made])
+        if begin(RESULTS, arguments.command, settings):
+            print("going on with what was interrupted")
+            sys.exit(GO_ON)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,13 @@ ensure_setup() {
   has_modules $modules || "$ROOT/setup.sh" "$@"
 }
 
-# Sets MODEL_LIST to the models in MODELS, with "all" spelled out.
-find_models() {
-  MODEL_LIST=${MODELS:-din}
+# Sets what the benchmark is run with, from the environment, and MODEL_LIST to the models in MODELS, "all" spelled out.
+read_settings() {
+  export MODELS=${MODELS:-din}                      # any of din din_dice deepFM pnn wide_deep, or all
+  export BATCH_SIZES=${BATCH_SIZES:-256 512 1024}   # recommendations (training) or users (inference) per accelerator
+  export EPOCHS=${EPOCHS:-2}                        # passes over the training set
+  export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
+  MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST="din din_dice deepFM pnn wide_deep"; fi
   local model
   for model in $MODEL_LIST; do
@@ -44,21 +48,52 @@ folder_of() { echo "${1%_dice}"; }
 flags_of() { case $1 in *_dice) echo --dice ;; esac; }
 save_path_of() { case $1 in *_dice) echo "save_path/dice/batch_$2" ;; *) echo "save_path/batch_$2" ;; esac; }
 
-# run_stage STAGE TITLE [ARGUMENT ...]: moves earlier results aside, then runs STAGE.py of each model in MODEL_LIST at each
-# of BATCH_SIZES, on NUM_ACCELERATORS; logs and the CSV in results/. A failure ends it with Python's status.
+# hold_lock FOLDER [ARGUMENT ...]: runs the script again, with its arguments, as the one that may work in FOLDER; returns
+# where it is already, or where a script that called this one is.
+hold_lock() {
+  local folder=$1
+  shift
+  case ${LOCKED_FOLDERS:-} in *":$folder:"*) return ;; esac
+  export LOCKED_FOLDERS=${LOCKED_FOLDERS:-}:$folder:
+  exec "$PYTHON" "$ROOT/utils/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
+}
+
+# begin_results COMMAND [ARGUMENT ...]: moves earlier results aside, unless the same command with the same arguments was
+# interrupted: then GOES_ON is set. Nothing where a script that called this one has begun.
+begin_results() {
+  local command=$1 status=0
+  shift
+  [ -z "${GOES_ON+begun}" ] || return 0
+  (cd "$ROOT" && "$PYTHON" -m utils.results begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
+    "$EPOCHS" "$@") || status=$?
+  case $status in
+    0) export GOES_ON= ;;
+    10) export GOES_ON=1 ;;
+    *) exit "$status" ;;
+  esac
+  BEGAN_RESULTS=1
+}
+
+# The counterpart of begin_results.
+end_results() { [ -z "${BEGAN_RESULTS:-}" ] || (cd "$ROOT" && "$PYTHON" -m utils.results end); }
+
+# run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
+# NUM_ACCELERATORS; logs and the CSV in results/. A failure ends it with Python's status.
 run_stage() {
   local stage=$1 title=$2 model batch_size
   shift 2
   cd "$ROOT"
-  "$PYTHON" -m utils.results set_aside "$stage"
-  mkdir -p results
   for model in $MODEL_LIST; do
     for batch_size in $BATCH_SIZES; do
       echo "== $title $model, batch size $batch_size"
+      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.results has "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS"; then
+        echo "done before the interruption"
+        continue
+      fi
       # shellcheck disable=SC2046  # no flag, or one
       (cd "$(folder_of "$model")" && "$PYTHON" "$stage.py" $(flags_of "$model") --batch_size "$batch_size" \
         --num_accelerators "$NUM_ACCELERATORS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
-        tee "results/result_${stage}_${model}_$batch_size.txt"
+        tee -a "results/result_${stage}_${model}_$batch_size.txt"
     done
   done
 }

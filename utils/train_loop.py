@@ -1,4 +1,5 @@
 """Training: epochs, evaluation, best and latest checkpoint, TensorBoard, the row in results_train.csv."""
+import os
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ from utils import metrics
 from utils.checkpoints import LATEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.files import UserError
+from utils.locks import acquire
 from utils.optimizers import learning_rate_at
 from utils.results import TRAIN_COLUMNS, add_row, report_throughput
 from utils.tf1 import tf
@@ -16,6 +18,7 @@ from utils.towers import describe_device, session_config, shards
 
 TEST_BATCH_SIZE = 1024  # users per accelerator; scores don't depend on it
 SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of loss and throughput
+CHANCE_DEVIATIONS = 3   # a GAUC within so many standard deviations of one half is at chance level
 
 
 def log(line):
@@ -91,7 +94,7 @@ def train(model_class, batches, name, arguments):
     if batch_size > len(dataset.train.items):
         raise UserError("a batch of %d is larger than the training set of %d; lower --batch_size"
                         % (batch_size, len(dataset.train.items)))
-    with tf.Graph().as_default() as graph:
+    with acquire(os.path.join(arguments.save_path, ".lock")), tf.Graph().as_default() as graph:
         tf.set_random_seed(arguments.seed)
         model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size, arguments.optimizer)
         initialize = tf.global_variables_initializer()
@@ -115,14 +118,12 @@ class _Run:
         self.identity = identity(name, arguments, dataset)
         self.checkpoints = Checkpoints(arguments.save_path, model.saver)
         self.state = {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None,
-                      "best_gauc": -1.0, "best_auc": None, "best_step": None,
+                      "best_gauc": -1.0, "best_auc": None, "best_step": None, "at_chance": 0,
                       "system_seconds": 0.0, "training_seconds": 0.0, "accelerator_seconds": 0.0}
 
     def go(self):
         """Trains to the last step and reports."""
-        if self.arguments.resume:
-            self._resume()
-        else:
+        if not (self.arguments.resume and self._resume()):
             aside = self.checkpoints.set_aside()
             if aside:
                 log("the earlier run in %s is now in %s" % (self.arguments.save_path, aside))
@@ -141,20 +142,43 @@ class _Run:
         self._report()
 
     def _resume(self):
-        found = self.checkpoints.state()
-        if found is None:
-            log("nothing to resume in %s; starting from the beginning" % self.arguments.save_path)
-            return
-        check_identity(found["run"], self.identity, self.arguments.save_path)
-        self.checkpoints.restore(self.model.session, LATEST)
+        """Goes on from the latest checkpoint; returns whether there was one to go on from.
+
+        With --resume unfinished, as the scripts have it, that is one of an interrupted run of the same kind; any other
+        is left alone.
+        """
+        lenient = self.arguments.resume == "unfinished"
+        try:
+            found = self.checkpoints.state()
+            if found is None:
+                if not lenient:
+                    log("nothing to resume in %s; starting from the beginning" % self.arguments.save_path)
+                return False
+            check_identity(found["run"], self.identity, self.arguments.save_path)
+            if lenient and (found.get("finished") or found["state"]["step"] > self.last_step):
+                return False
+            self.checkpoints.restore(self.model.session, LATEST)
+        except UserError:
+            if lenient:
+                return False
+            raise
         self.state = found["state"]
         log("resuming after step %d" % self.state["step"])
+        return True
 
     def _evaluate(self):
         """Returns (GAUC, AUC) over the whole test set."""
         batches = self.batches.test_batches(self.dataset.test, TEST_BATCH_SIZE * self.arguments.num_accelerators)
         scores = np.concatenate([self.model.score(batch) for batch in batches])
+        if not np.isfinite(scores).all():
+            self._diverged("the scores are not finite")
         return metrics.gauc_and_auc(scores)
+
+    def _diverged(self, what):
+        kept = self.checkpoints.state()
+        raise UserError("%s at step %d; lower --lr (%s)" % (
+            what, self.state["step"], "the checkpoint of step %d is kept in %s" % (
+                kept["state"]["step"], self.arguments.save_path) if kept else "there is no checkpoint yet"))
 
     def _training_seconds(self):
         return self.state["training_seconds"] + system_seconds() - self.started
@@ -179,7 +203,7 @@ class _Run:
         with self.accelerator:
             loss = self.model.train(batch, learning_rate)
         if not np.isfinite(loss):
-            raise UserError("the loss is %s at step %d; lower --lr" % (loss, state["step"]))
+            self._diverged("the loss is %s" % loss)
         state["step"] += 1
         state["recommendations"] += len(batch.lengths)
         self.losses.append(loss)
@@ -201,6 +225,7 @@ class _Run:
         log("Epoch %d Global_step %d\tTrain_loss: %.4f\tEval_GAUC: %.4f\tEval_AUC: %.4f"
             % (epoch, state["step"], state["train_loss"], state["gauc"], state["auc"]))
         self.summaries.add(state["step"], eval_gauc=state["gauc"], eval_auc=state["auc"])
+        self._warn_at_chance()
         best = state["gauc"] > state["best_gauc"]
         if best:
             state.update(best_gauc=state["gauc"], best_auc=state["auc"], best_step=state["step"])
@@ -208,6 +233,16 @@ class _Run:
         saved = dict(state, system_seconds=state["system_seconds"] + system_seconds(),
                      training_seconds=self._training_seconds(), accelerator_seconds=self.accelerator.seconds)
         self.checkpoints.save(self.model.session, {"run": self.identity, "state": saved}, best)
+
+    def _warn_at_chance(self):
+        """Says so where the second evaluation in a row, an epoch done, is no better than guessing."""
+        state = self.state
+        deviation = 0.5 / np.sqrt(len(self.dataset.test.users))  # of the GAUC of random scores
+        learnt = abs(state["gauc"] - 0.5) > CHANCE_DEVIATIONS * deviation
+        state["at_chance"] = 0 if learnt or state["step"] < self.steps_per_epoch else state["at_chance"] + 1
+        if state["at_chance"] == 2:
+            tqdm.write("warning: after step %d the GAUC is at chance level (%.4f) for the second time; the model learns "
+                       "nothing: try another --lr, or more --epochs" % (state["step"], state["gauc"]), file=sys.stderr)
 
     def _report(self):
         state, arguments = self.state, self.arguments
@@ -221,3 +256,4 @@ class _Run:
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"] + system_seconds(),
                                      self.accelerator.seconds))
         add_row(arguments.results, "results_train.csv", TRAIN_COLUMNS, row)
+        self.checkpoints.finish()
