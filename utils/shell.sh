@@ -7,6 +7,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 find_python() {
   ENVIRONMENT=${VENV:-${VIRTUAL_ENV:-${CONDA_PREFIX:-.venv}}}
   case $ENVIRONMENT in /*) ;; *) ENVIRONMENT=$ROOT/$ENVIRONMENT ;; esac
+  if [ -n "${VENV:-}" ]; then export VENV=$ENVIRONMENT; fi  # for scripts of a copy of the project: the tests make some
   PYTHON=$ENVIRONMENT/bin/python
 }
 
