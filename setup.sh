@@ -2,12 +2,13 @@
 # Installs what the project needs into the active virtualenv or conda environment, else into .venv. Safe to run again.
 #   ./setup.sh          to prepare data, train and infer
 #   ./setup.sh --test   to run the tests as well
+#   VENV=.venv-python3.7 BASE_PYTHON=python3.7 ./setup.sh   into that folder, with that Python
 # A TensorFlow that is already there, such as a hardware vendor's build, is kept.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$ROOT/utils/shell.sh"
 
-BASE_PYTHON=${BASE_PYTHON:-python3}   # makes .venv where no environment is active
+BASE_PYTHON=${BASE_PYTHON:-python3}   # makes the environment where there is none yet
 
 wanted=(base)
 case "$*" in
@@ -16,14 +17,25 @@ case "$*" in
   *) fail "unknown arguments: $*; usage: ./setup.sh [--test]" ;;
 esac
 
+# Fails unless the Python $1 is of a version that requirements/ has packages for; $2 says what to do instead.
+check_version() {
+  local version
+  version=$("$1" -c 'import platform; print(platform.python_version())' 2>/dev/null) || fail "$1 can't be run; $2"
+  case $version in
+    3.[789].* | 3.1[0123].*) ;;
+    *) fail "$1 is Python $version, not 3.7 to 3.13; $2" ;;
+  esac
+}
+
 find_python
 if [ ! -x "$PYTHON" ]; then
-  [ -z "${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" ] || fail "the active environment has no $PYTHON; deactivate it or mend it"
-  command -v "$BASE_PYTHON" >/dev/null || fail "no $BASE_PYTHON found; install Python 3.7 to 3.13, or set BASE_PYTHON to one"
-  "$BASE_PYTHON" -m venv "$ROOT/.venv" || fail "$BASE_PYTHON can't make a virtual environment; install its venv package"
+  [ -n "${VENV:-}" ] || [ -z "${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" ] ||
+    fail "the active environment has no $PYTHON; deactivate it or mend it"
+  check_version "$BASE_PYTHON" "install Python 3.7 to 3.13 and name it, for example BASE_PYTHON=python3.11 ./setup.sh"
+  "$BASE_PYTHON" -m venv "$ENVIRONMENT" ||
+    fail "$BASE_PYTHON can't make a virtual environment; install its venv package"
 fi
-"$PYTHON" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 13))' ||
-  fail "$("$PYTHON" --version) is not supported; use Python 3.7 to 3.13, for example BASE_PYTHON=python3.11 ./setup.sh"
+check_version "$PYTHON" "deactivate or remove that environment, or name another, for example VENV=.venv-new ./setup.sh"
 
 pip() { "$PYTHON" -m pip --disable-pip-version-check install --quiet "$@"; }
 
@@ -38,7 +50,7 @@ if has_modules tensorflow; then
   pip --constraint "$installed" $names
 else
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then build=gpu; else build=cpu; fi
-  echo "Installing TensorFlow ($build build) and what else is needed into $(dirname "$(dirname "$PYTHON")") ..."
+  echo "Installing TensorFlow ($build build) and what else is needed into $ENVIRONMENT ..."
   pip --requirement "$ROOT/requirements/tensorflow-$build.txt" \
     $(for part in "${wanted[@]}"; do echo "--requirement $ROOT/requirements/$part.txt"; done)
 fi

@@ -40,7 +40,8 @@ class Graph:
             tf.set_random_seed(seed)
             self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer, shards)
             self.session = tf.Session(config=session_config(num_accelerators, len(self.model.inputs)))
-            self.session.run(tf.global_variables_initializer())
+            self.initialize = tf.global_variables_initializer()
+            self.session.run(self.initialize)
         self.model.start(self.session)
 
     def __enter__(self):
@@ -53,7 +54,8 @@ class Graph:
         self.session.close()
 
     def load_known_values(self):
-        """Gives each variable the values that the golden files are made with."""
+        """Gives each variable the values that the golden files are made with; the optimizer starts anew."""
+        self.session.run(self.initialize)
         for variable in self.model.variables:
             name = variable.op.name
             values = np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, variable.shape.as_list())

@@ -16,13 +16,24 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def golden_graph(case, **options):
-    return Graph(case["name"], case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"], **options)
-
-
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(scope="module", params=sorted(MODELS))
 def case(request):
     return dict(golden(request.param), name=request.param)
+
+
+@pytest.fixture(scope="module")
+def built(case):
+    """The model's graph with the golden files' sizes and optimizer, built once: that is what takes the time."""
+    with Graph(case["name"], case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"],
+               optimizer=case["expected"]["optimizer"]["name"]) as graph:
+        yield graph
+
+
+@pytest.fixture
+def graph(built):
+    """The model with the golden files' variables."""
+    built.load_known_values()
+    return built
 
 
 def golden_batch(case, *candidates):
@@ -31,12 +42,10 @@ def golden_batch(case, *candidates):
                       np.stack([batch["y"]] * len(candidates), axis=1))
 
 
-def test_golden_logits_scores_and_loss(case):
+def test_golden_logits_scores_and_loss(case, graph):
     expected = case["expected"]
-    with golden_graph(case) as graph:
-        graph.load_known_values()
-        logits = graph.model.score(golden_batch(case, "i", "j"))
-        loss = graph.session.run(graph.model.loss, graph.feeds(golden_batch(case, "i")))
+    logits = graph.model.score(golden_batch(case, "i", "j"))
+    loss = graph.session.run(graph.model.loss, graph.feeds(golden_batch(case, "i")))
     np.testing.assert_allclose(logits[:, 0], expected["logits"], atol=1e-5)
     np.testing.assert_allclose(sigmoid(logits[:, 0]), expected["score_pos"], atol=1e-5)
     np.testing.assert_allclose(sigmoid(logits[:, 1]), expected["score_neg"], atol=1e-5)
@@ -44,10 +53,8 @@ def test_golden_logits_scores_and_loss(case):
     assert loss == pytest.approx(expected["loss"], abs=1e-5)
 
 
-def test_golden_gradients(case):
-    with golden_graph(case) as graph:
-        graph.load_known_values()
-        gradients = graph.gradients(golden_batch(case, "i"))
+def test_golden_gradients(case, graph):
+    gradients = graph.gradients(golden_batch(case, "i"))
     assert set(gradients) == set(case["expected"]["gradients"])
     for name, expected in case["expected"]["gradients"].items():
         # A bias before a softmax has no gradient; what both sides have there is rounding, around 1e-11.
@@ -55,22 +62,18 @@ def test_golden_gradients(case):
         assert gradients[name].sum() == pytest.approx(expected["sum"], rel=1e-3, abs=1e-6), name
 
 
-def test_golden_training_steps(case):
+def test_golden_training_steps(case, graph):
     expected = case["expected"]
-    with golden_graph(case, optimizer=expected["optimizer"]["name"]) as graph:
-        graph.load_known_values()
-        batch = golden_batch(case, "i")
-        losses = [graph.model.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
-        logits = graph.model.score(batch)
+    batch = golden_batch(case, "i")
+    losses = [graph.model.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
     np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
-    np.testing.assert_allclose(logits[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+    np.testing.assert_allclose(graph.model.score(batch)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
 
 
-def test_golden_names_and_shapes_of_variables(case):
+def test_golden_names_and_shapes_of_variables(case, built):
     dead = {"user_emb_w", "hist_bn/gamma", "hist_bn/beta"}  # they take no gradient in the authors' graphs
     expected = {name: shape for name, shape in case["expected"]["variables"].items() if name not in dead}
-    with golden_graph(case) as graph:
-        assert {variable.op.name: variable.shape.as_list() for variable in graph.model.variables} == expected
+    assert {variable.op.name: variable.shape.as_list() for variable in built.model.variables} == expected
 
 
 HISTORIES = {
@@ -82,49 +85,42 @@ HISTORIES = {
 
 
 @pytest.mark.parametrize("histories", HISTORIES.values(), ids=HISTORIES.keys())
-def test_logits_and_gradients_equal_the_padded_oracle(case, histories):
+def test_logits_and_gradients_equal_the_padded_oracle(case, graph, histories):
     random = np.random.RandomState(3)
     candidates, labels = random.randint(0, 20, len(histories)), random.randint(0, 2, len(histories))
-    with golden_graph(case) as graph:
-        graph.load_known_values()
-        model = graph.model
-        batch = flat_batch(histories, candidates, labels)
-        # Outside the scale of the golden values the activations are not nearly linear, and a wrong term shows.
-        for variable in model.variables:
-            variable.load(3 * graph.session.run(variable), graph.session)
+    batch = flat_batch(histories, candidates, labels)
+    # Outside the scale of the golden values the activations are not nearly linear, and a wrong term shows.
+    for variable in graph.model.variables:
+        variable.load(3 * graph.session.run(variable), graph.session)
 
-        variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in model.variables}
-        logits = oracle.logits(case["name"], variables, case["cate_list"], histories, candidates)
-        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels.astype(np.float64), logits=logits))
-        gradients = dict(zip(variables, tf.gradients(loss, list(variables.values()))))
-        gradients = {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items()}
-        expected_logits, expected_loss, expected = graph.session.run([logits, loss, gradients])
+    variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in graph.model.variables}
+    logits = oracle.logits(case["name"], variables, case["cate_list"], histories, candidates)
+    loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels.astype(np.float64), logits=logits))
+    gradients = dict(zip(variables, tf.gradients(loss, list(variables.values()))))
+    gradients = {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items()}
+    expected_logits, expected_loss, expected = graph.session.run([logits, loss, gradients])
 
-        np.testing.assert_allclose(model.score(batch)[:, 0], expected_logits, rtol=2e-5, atol=2e-5)
-        assert graph.session.run(model.loss, graph.feeds(batch)) == pytest.approx(expected_loss, rel=2e-5)
-        largest = max(np.abs(gradient).max() for gradient in expected.values())
-        for name, gradient in graph.gradients(batch).items():
-            np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest, err_msg=name)
+    np.testing.assert_allclose(graph.model.score(batch)[:, 0], expected_logits, rtol=2e-5, atol=2e-5)
+    assert graph.session.run(graph.model.loss, graph.feeds(batch)) == pytest.approx(expected_loss, rel=2e-5)
+    largest = max(np.abs(gradient).max() for gradient in expected.values())
+    for name, gradient in graph.gradients(batch).items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest, err_msg=name)
 
 
-def test_several_candidates_score_as_each_would_alone(case):
+def test_several_candidates_score_as_each_would_alone(graph):
     random = np.random.RandomState(4)
     histories = HISTORIES["random"]
     candidates = random.randint(0, 20, (len(histories), 5))
-    with golden_graph(case) as graph:
-        graph.load_known_values()
-        together = graph.model.score(flat_batch(histories, candidates))
-        alone = [graph.model.score(flat_batch(histories, column))[:, 0] for column in candidates.T]
+    together = graph.model.score(flat_batch(histories, candidates))
+    alone = [graph.model.score(flat_batch(histories, column))[:, 0] for column in candidates.T]
     np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-6)
 
 
-def test_no_variable_is_without_a_gradient(case):
-    with golden_graph(case) as graph:
-        assert all(gradient is not None for gradient in graph.model.gradients)
-        graph.load_known_values()
-        for name, gradient in graph.gradients(golden_batch(case, "i")).items():
-            if name != "f3_att/bias":  # the softmax after it takes its effect away: its gradient is 0
-                assert np.abs(gradient).max() > 0, name
+def test_no_variable_is_without_a_gradient(case, graph):
+    assert all(gradient is not None for gradient in graph.model.gradients)
+    for name, gradient in graph.gradients(golden_batch(case, "i")).items():
+        if name != "f3_att/bias":  # the softmax after it takes its effect away: its gradient is 0
+            assert np.abs(gradient).max() > 0, name
 
 
 def test_a_shared_variable_starts_equal_in_every_model_and_differs_with_the_seed():

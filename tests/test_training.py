@@ -4,17 +4,19 @@ import glob
 import json
 import os
 import re
+import runpy
+import sys
 
 import numpy as np
 import pytest
 
 from tests.helpers import Graph, golden, random_dataset, run_script
-from utils import batches, train_loop
+from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
 from utils.checkpoints import Checkpoints
 from utils.commands import MODELS, common_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
-from utils.files import UserError
+from utils.files import ROOT, UserError
 from utils.infer_loop import infer
 from utils.locks import acquire
 from utils.results import INFER_COLUMNS, TRAIN_COLUMNS
@@ -194,17 +196,62 @@ def test_inference_gives_the_training_runs_best(folder, batch_size):
     assert 0 < float(row["latency_ms_p50"]) <= float(row["latency_ms_p99"])
 
 
-def test_two_accelerators_train_and_infer_as_one_does_with_twice_the_batch(tmp_path):
-    one, two = Folder(tmp_path / "one"), Folder(tmp_path / "two")
-    flags = ("--epochs", 1, "--optimizer", "adam")
-    trained = one.train("--batch_size", 64, *flags)
-    split = two.train("--batch_size", 32, "--num_accelerators", 2, *flags)
-    for name in ("steps", "recommendations", "best_step"):
-        assert split[name] == trained[name]
-    assert float(split["final_loss"]) == pytest.approx(float(trained["final_loss"]), abs=1e-5)
-    assert split["device"] == trained["device"] + " as 2 logical devices"
-    inferred = two.infer("--batch_size", 7, "--num_accelerators", 3)  # the checkpoint does not know how many wrote it
-    assert inferred["gauc"] == split["best_gauc"] and inferred["num_accelerators"] == "3"
+SEVEN_USERS = random_dataset(users=7)  # fewer to test than 8 devices
+SEVERAL = ("--epochs", 2, "--eval_every", 1, "--optimizer", "adam", "--lr", 0.01)
+FIGURES = ("steps", "recommendations", "best_step", "final_gauc", "best_gauc", "final_auc", "best_auc", "final_loss")
+
+
+def assert_same_figures(row, expected):
+    """Equal but for rounding in the last places; `recommendations` counts each once, whatever the number of devices."""
+    for name in FIGURES:
+        assert float(row[name]) == pytest.approx(float(expected[name]), abs=2e-6), name
+
+
+@pytest.fixture(scope="module")
+def trained_on_one(tmp_path_factory):
+    """(a folder in which pnn was trained with batches of 24 on one accelerator, its row)."""
+    own = Folder(tmp_path_factory.mktemp("one"), SEVEN_USERS, "pnn")
+    return own, own.train("--batch_size", 24, *SEVERAL)
+
+
+@pytest.mark.parametrize("num_accelerators", [2, 3, 8])
+def test_several_accelerators_train_as_one_with_the_whole_batch_and_infer_as_one(
+        tmp_path, trained_on_one, num_accelerators):
+    one, trained = trained_on_one
+    several = Folder(tmp_path, SEVEN_USERS, "pnn")
+    row = several.train("--batch_size", 24 // num_accelerators, "--num_accelerators", num_accelerators, *SEVERAL)
+    assert_same_figures(row, trained)
+    assert row["num_accelerators"] == str(num_accelerators)
+    assert row["device"] == trained["device"] + " as %d logical devices" % num_accelerators
+    # A checkpoint does not know how many wrote it.
+    for inferred in (several.infer("--batch_size", 2),
+                     one.infer("--batch_size", 1, "--num_accelerators", num_accelerators)):
+        for name, expected in (("gauc", "best_gauc"), ("auc", "best_auc"), ("checkpoint_step", "best_step")):
+            assert float(inferred[name]) == pytest.approx(float(trained[expected]), abs=2e-6), name
+        assert inferred["recommendations"] == "14"
+
+
+def test_a_run_resumes_on_another_number_of_accelerators_with_the_same_whole_batch(tmp_path, trained_on_one):
+    parts = Folder(tmp_path, SEVEN_USERS, "pnn")
+    for num_accelerators, steps in ((1, 3), (3, 8), (2, 0)):
+        row = parts.train("--batch_size", 24 // num_accelerators, "--num_accelerators", num_accelerators, *SEVERAL,
+                          "--max_steps", steps, "--resume")
+    assert_same_figures(row, trained_on_one[1])
+    with pytest.raises(UserError, match="its global_batch_size is 24, not 48"):
+        parts.train("--batch_size", 24, "--num_accelerators", 2, *SEVERAL, "--resume")
+
+
+@pytest.mark.parametrize("command", ["train", "infer"])
+def test_fewer_gpus_than_asked_for_ends_the_command(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(towers, "gpu_names", lambda: ("Test GPU", "Test GPU"))
+    own = Folder(tmp_path)
+    monkeypatch.setattr(sys, "argv", [command + ".py", "--num_accelerators", "3", "--save_path", own.save_path,
+                                      "--dataset", os.path.join(own.path, "dataset.pkl")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(os.path.join(ROOT, "din", command + ".py"), run_name="__main__")
+    assert ended.value.code == ("error: 3 accelerators asked for, 2 GPUs found; lower NUM_ACCELERATORS, or see that "
+                                "CUDA_VISIBLE_DEVICES shows TensorFlow the others")
+    assert not os.path.exists(own.save_path)
 
 
 def test_inference_without_a_checkpoint_says_to_train_first(folder):

@@ -38,7 +38,7 @@ class BaseModel:
     Attributes:
       inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
-      variables: the trainable variables; `gradients` are the loss's, before clipping.
+      variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
     """
 
@@ -47,8 +47,9 @@ class BaseModel:
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self.inputs, self.logits = [], []
+        devices = device_names(num_accelerators)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            for index, device in enumerate(np.repeat(device_names(num_accelerators), shards)):
+            for index, device in enumerate(np.repeat(devices, shards)):  # the first tower makes the variables, there
                 with tf.device(device), tf.name_scope("tower_%d" % index):
                     inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
                                    tf.placeholder(tf.int32, [None], "segments"),
@@ -60,7 +61,8 @@ class BaseModel:
                                                    inputs.candidates))
         self.variables = tf.trainable_variables()
         if optimizer:
-            self._build_update(optimizer)
+            with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
+                self._build_update(optimizer)
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def logit(self, history, candidate):
@@ -77,11 +79,13 @@ class BaseModel:
 
     def _build_update(self, optimizer):
         with tf.name_scope("loss"):
-            count = tf.cast(tf.add_n([tf.size(inputs.labels) for inputs in self.inputs]), tf.float32)
-            # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
-            losses = [tf.reduce_sum(tf.nn.softplus(logits) - logits * inputs.labels)
-                      for inputs, logits in zip(self.inputs, self.logits)]
-            self.loss = tf.add_n(losses) / count
+            counts, losses = [], []
+            for inputs, logits in zip(self.inputs, self.logits):
+                with tf.device(logits.device):
+                    counts.append(tf.size(inputs.labels))
+                    # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
+                    losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * inputs.labels))
+            self.loss = tf.add_n(losses) / tf.cast(tf.add_n(counts), tf.float32)
         with tf.name_scope("gradients"):
             leaves = self._embeddings.leaves()
             sources = [leaves.get(variable.op.name, [variable]) for variable in self.variables]
@@ -90,7 +94,8 @@ class BaseModel:
             self.gradients = [self._embeddings.gradient(variable, found) if variable.op.name in leaves else found[0]
                               for variable, found in zip(self.variables, gradients)]
         with tf.name_scope("update"):
-            self._update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables, self.global_step)
+            self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables,
+                                         self.global_step)
 
     def start(self, session):
         """Binds the model to `session`; called once, before `train` and `score`."""
@@ -98,9 +103,9 @@ class BaseModel:
         # A callable spares each step the parsing of fetches and feeds in Session.run.
         self._score = session.make_callable(
             self.logits, [placeholder for inputs in self.inputs for placeholder in inputs[:4]])
-        if hasattr(self, "_update"):
+        if hasattr(self, "update"):
             self._train = session.make_callable(
-                [self.loss, self._update],
+                [self.loss, self.update],
                 [self.learning_rate] + [placeholder for inputs in self.inputs for placeholder in inputs])
 
     def train(self, batch, learning_rate):

@@ -10,6 +10,10 @@ from utils.tf1 import tf
 
 EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
 
+# Where the categories of items are looked up. The ids come from the host, and TensorFlow keeps int32 constants there,
+# too: on a GPU the gather would have all of cate_list copied to it at each step.
+HOST = "/cpu:0"
+
 
 class Embeddings:
     """The variables item_emb_w, cate_emb_w and item_b, made at the first lookup.
@@ -24,22 +28,25 @@ class Embeddings:
 
     def __init__(self, item_count, cate_count, cate_list):
         self._item_count, self._cate_count = item_count, cate_count
-        self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
+        with tf.device(HOST):
+            self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
         self._lookups = {}  # name of a table -> [(ids, values)]
 
     def rows(self, items):
         """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
         item_emb_w = matrix("item_emb_w", [self._item_count, EMBEDDING_WIDTH])
         cate_emb_w = matrix("cate_emb_w", [self._cate_count, EMBEDDING_WIDTH])
-        return tf.concat([self._lookup(item_emb_w, items),
-                          self._lookup(cate_emb_w, tf.gather(self._cate_list, items))], axis=-1)
+        with tf.device(HOST):
+            categories = tf.gather(self._cate_list, items)
+        return tf.concat([self._lookup(item_emb_w, items), self._lookup(cate_emb_w, categories)], axis=-1)
 
     def biases(self, items):
         """The learned bias of each item: ids [...] -> [...]."""
         return self._lookup(vector("item_b", self._item_count), items)
 
     def _lookup(self, table, ids):
-        values = tf.gather(table, ids)
+        with tf.device(table.device):  # the rows travel to the tower, not the table
+            values = tf.gather(table, ids)
         self._lookups.setdefault(table.op.name, []).append((ids, values))
         return values
 

@@ -2,10 +2,13 @@
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-# Sets PYTHON to the interpreter of the active virtualenv or conda environment, else to .venv's.
+# Sets ENVIRONMENT to the folder of the environment to use: VENV (below the project's folder, if not absolute), else the
+# active virtualenv or conda environment, else .venv; and PYTHON to its interpreter.
 find_python() {
-  local environment=${VIRTUAL_ENV:-${CONDA_PREFIX:-$ROOT/.venv}}
-  PYTHON=$environment/bin/python
+  ENVIRONMENT=${VENV:-${VIRTUAL_ENV:-${CONDA_PREFIX:-.venv}}}
+  case $ENVIRONMENT in /*) ;; *) ENVIRONMENT=$ROOT/$ENVIRONMENT ;; esac
+  if [ -n "${VENV:-}" ]; then export VENV=$ENVIRONMENT; fi  # for scripts of a copy of the project: the tests make some
+  PYTHON=$ENVIRONMENT/bin/python
 }
 
 # True where the modules named can be imported.

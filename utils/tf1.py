@@ -9,6 +9,9 @@ import tempfile
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors of the runtime, not its greetings: people tail the log
+# No Keras: TensorFlow 2.x loads it together with pandas, and with scikit-learn and matplotlib where they are installed,
+# which is 1.7 of 3.7 seconds. Asked for the old Keras, which is a package of its own, it goes on without.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 @contextlib.contextmanager
