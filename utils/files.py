@@ -63,18 +63,12 @@ def replacing(path, mode="wb", **open_options):
     """
     path = os.path.abspath(path)
     make_folder(os.path.dirname(path))
-    prefix, suffix = ".%s." % os.path.basename(path), ".part"
-    for left in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), glob.escape(prefix) + "*" + suffix)):
-        with contextlib.suppress(OSError), open(left) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.remove(left)
     try:
-        handle, beside = tempfile.mkstemp(suffix, prefix, os.path.dirname(path))
+        handle, beside = _open_beside(path)
     except OSError as error:
         raise unwritable(path, error) from None
     try:
         with open(handle, mode, **open_options) as output:
-            fcntl.flock(output, fcntl.LOCK_EX)
             yield output
             output.flush()
             os.fsync(output.fileno())
@@ -86,6 +80,21 @@ def replacing(path, mode="wb", **open_options):
         if isinstance(error, OSError):
             raise unwritable(path, error) from None
         raise
+
+
+def _open_beside(path):
+    """Makes a locked file beside `path`, and removes those that killed processes left; returns (descriptor, path)."""
+    folder, prefix, suffix = os.path.dirname(path), ".%s." % os.path.basename(path), ".part"
+    for left in glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*" + suffix)):
+        with contextlib.suppress(OSError), open(left) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.remove(left)
+    while True:
+        handle, beside = tempfile.mkstemp(suffix, prefix, folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, beside
+        os.close(handle)  # another process found it before it was locked
 
 
 def _umask():
