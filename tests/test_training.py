@@ -88,7 +88,7 @@ def test_the_csv_counts_every_recommendation(folder):
     assert float(row["accelerator_seconds"]) < float(row["system_seconds"])
     for clock in ("system", "accelerator"):
         assert float(row[clock + "_recommendations_per_second"]) == pytest.approx(
-            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.01)
+            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.01, abs=0.05)  # it has one decimal
     assert (row["optimizer"], row["learning_rate"], row["seed"]) == ("sgd", "1.0", "1234")
     assert row["tensorflow"] == tf.__version__ and row["device"].startswith("CPU ")
 
@@ -251,7 +251,7 @@ def test_fewer_gpus_than_asked_for_ends_the_command(tmp_path, monkeypatch, comma
         runpy.run_path(os.path.join(ROOT, "din", command + ".py"), run_name="__main__")
     assert ended.value.code == ("error: 3 accelerators asked for, 2 GPUs found; lower NUM_ACCELERATORS, or see that "
                                 "CUDA_VISIBLE_DEVICES shows TensorFlow the others")
-    assert not os.path.exists(own.save_path)
+    assert not glob.glob(os.path.join(own.save_path, "*"))
 
 
 def test_inference_without_a_checkpoint_says_to_train_first(folder):
