@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.raw_server import CONTENT, META, REVIEWS, serving
+from tests.raw_server import CONTENT, META, REVIEWS, Handler, serving
 from utils import raw_files
 from utils.files import ROOT, UserError
 
@@ -138,6 +138,30 @@ def test_the_content_and_its_sum_are_the_same_however_packed(tmp_path, monkeypat
     assert b"".join(content) == text
     assert content.md5 == hashlib.md5(text).hexdigest()
     assert sum(counts) == len(pack(text))
+
+
+def test_the_server_chooses_no_path(download, tmp_path):
+    """Neither the name that it gives a file nor a redirection to one of this machine's has an effect."""
+    class Naming(Handler):
+        def end_headers(self):
+            self.send_header("Content-Disposition", 'attachment; filename="../escaped"')
+            super().end_headers()
+
+    class Redirecting(Handler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", "file://%s" % secret)
+            self.end_headers()
+
+    secret = tmp_path / "secret"
+    secret.write_bytes(WHOLE[REVIEWS])
+    with serving(CONTENT, handler=Redirecting) as server:
+        refused = download(server.base)
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("error: %s could not be fetched" % REVIEWS)
+    assert not list(download.folder.glob("*.gz"))
+    with serving(CONTENT, handler=Naming) as server:
+        assert download(server.base).returncode == 0
+    assert files_in(download.folder) == WHOLE and not list(tmp_path.rglob("escaped"))
 
 
 def test_a_file_that_unpacks_without_end_is_given_up(tmp_path, monkeypatch):
