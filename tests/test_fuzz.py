@@ -54,9 +54,23 @@ class Files:
             for part in (train, test, np.arange(8) % 3, (5, 8, 3)):
                 pickle.dump(part, file, 2)
         add_row(self.path("results"), "results_train.csv", TRAIN_COLUMNS, row(256))
+        with open(self.path("state.json"), "w") as file:
+            json.dump({"run": {"model": "din"}, "state": STATE}, file)
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
+
+
+STATE = {"step": 3, "gauc": 0.5, "best_step": 2}
+
+
+def read_state(folder):
+    """As train.py --resume reads it."""
+    from utils import checkpoints, train_loop  # not above: they import TensorFlow, which the others do without
+
+    state = checkpoints.Checkpoints(folder, None).state()
+    train_loop.check_identity(state["run"], {"model": "din"}, folder)
+    train_loop.check_state(state["state"], STATE, folder)
 
 
 def row(batch_size):
@@ -76,6 +90,7 @@ READERS = {  # name: (the file, what reads it)
     "remap.pkl": ("remap.pkl", lambda files: dataset_of(files.path("remap.pkl"))),
     "dataset.pkl": ("dataset.pkl", lambda files: read_dataset(files.path("dataset.pkl"))),
     "the original's dataset.pkl": ("original.pkl", lambda files: read_dataset(files.path("original.pkl"))),
+    "state.json": ("state.json", lambda files: read_state(files.folder)),
     "results_train.csv": ("results/results_train.csv",
                           lambda files: add_row(files.path("results"), "results_train.csv", TRAIN_COLUMNS, row(32))),
 }
@@ -114,11 +129,13 @@ def limit_memory():
 
 def read_all(name, folder, contents):
     """Gives each of `contents` to a reader; returns how many it took and how many it refused."""
-    if os.path.exists("/proc/self/statm"):
-        limit_memory()
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     files = Files(folder)
     path, read = os.path.join(folder, READERS[name][0]), READERS[name][1]
     good = open(path, "rb").read()
+    read(files)  # imports what it needs
+    if os.path.exists("/proc/self/statm"):
+        limit_memory()
     counts = [0, 0]
     for content in contents(good):
         with open(path, "wb") as file:
