@@ -18,7 +18,7 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
-from utils.base_model import BaseModel
+from utils.base_model import ATTENTION_SCORES, BaseModel
 from utils.layers import dense, matmul, matrix, soft_pooling, spread, vector, width_of
 from utils.tf1 import tf
 
@@ -80,4 +80,5 @@ def attention(q, k, segments):
         x = matmul(qk, w_p) + tf.expand_dims(k_part, 1) + spread(q_part, segments)  # [N, C, 80]
     x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
     scores = tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5          # [N, C]
+    tf.add_to_collection(ATTENTION_SCORES, scores)  # for those who ask what the attention looks at
     return soft_pooling(scores, k, segments)

@@ -53,6 +53,29 @@ def test_golden_logits_scores_and_loss(case, graph):
     assert loss == pytest.approx(expected["loss"], abs=1e-5)
 
 
+def test_attention_weights_are_the_softmax_over_each_history(case, graph):
+    """Of the paper's scores, written out for each history and candidate alone."""
+    batch = golden_batch(case, "i", "j")
+    weights = graph.model.attention_weights(batch)
+    if case["name"] not in ("din", "din_dice"):
+        assert weights is None
+        return
+    values = dict(zip((variable.op.name for variable in graph.model.variables), graph.session.run(graph.model.variables)))
+    categories = np.array(case["cate_list"])
+
+    def embed(items):
+        return np.concatenate([values["item_emb_w"][items], values["cate_emb_w"][categories[items]]], axis=-1)
+
+    def layer(x, name):
+        return x @ values[name + "/kernel"].astype(np.float64) + values[name + "/bias"]
+    for start, length, candidates in zip(np.cumsum(batch.lengths) - batch.lengths, batch.lengths, batch.candidates):
+        k = embed(batch.history[start:start + length])
+        for column, q in enumerate(np.broadcast_to(embed(candidate), k.shape) for candidate in candidates):
+            x = sigmoid(layer(sigmoid(layer(np.concatenate([q, k, q - k, q * k], axis=-1), "f1_att")), "f2_att"))
+            powers = np.exp(layer(x, "f3_att")[:, 0] / np.sqrt(128))
+            np.testing.assert_allclose(weights[start:start + length, column], powers / powers.sum(), atol=1e-6)
+
+
 def test_golden_gradients(case, graph):
     gradients = graph.gradients(golden_batch(case, "i"))
     assert set(gradients) == set(case["expected"]["gradients"])

@@ -24,6 +24,8 @@ from utils.tf1 import tf
 History = collections.namedtuple("History", "items segments lengths")
 History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py."""
 
+ATTENTION_SCORES = "attention_scores"  # the collection in which a model puts them, [N, C], before the softmax
+
 
 class BaseModel:
     """The graph around a model's `logit`, in the default graph.
@@ -59,10 +61,12 @@ class BaseModel:
                     self.inputs.append(inputs)
                     self.logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
                                                    inputs.candidates))
+        self._attention_scores = tf.get_collection(ATTENTION_SCORES)  # of each tower; none where there is no attention
         self.variables = tf.trainable_variables()
         if optimizer:
             with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
                 self._build_update(optimizer)
+                self._norms = self._embeddings.norms()
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def logit(self, history, candidate):
@@ -101,19 +105,44 @@ class BaseModel:
         """Binds the model to `session`; called once, before `train` and `score`."""
         self.session = session
         # A callable spares each step the parsing of fetches and feeds in Session.run.
-        self._score = session.make_callable(
-            self.logits, [placeholder for inputs in self.inputs for placeholder in inputs[:4]])
+        scored = [placeholder for inputs in self.inputs for placeholder in inputs[:4]]
+        self._score = session.make_callable(self.logits, scored)
+        if self._attention_scores:
+            self._attend = session.make_callable(self._attention_scores, scored)
         if hasattr(self, "update"):
-            self._train = session.make_callable(
-                [self.loss, self.update],
-                [self.learning_rate] + [placeholder for inputs in self.inputs for placeholder in inputs])
+            self._trained = [self.learning_rate] + [placeholder for inputs in self.inputs for placeholder in inputs]
+            self._train = session.make_callable([self.loss, self.update], self._trained)
 
-    def train(self, batch, learning_rate):
-        """Updates the variables once on the whole of `batch`; returns its loss before the update."""
+    def train(self, batch, learning_rate, trace=None):
+        """Updates the variables once on the whole of `batch`; returns its loss before the update.
+
+        `trace`, a RunMetadata, is filled with what each operation took; that takes time itself.
+        """
         parts = split_batch(batch, len(self.inputs))
-        return float(self._train(np.float32(learning_rate), *[array for part in parts for array in part])[0])
+        values = [np.float32(learning_rate)] + [array for part in parts for array in part]
+        if trace is None:
+            return float(self._train(*values)[0])
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        return float(self.session.run([self.loss, self.update], dict(zip(self._trained, values)), options, trace)[0])
 
     def score(self, batch):
         """Returns the logits [B, C] of `batch`."""
         parts = split_batch(batch, len(self.inputs))
         return np.concatenate(self._score(*[array for part in parts for array in part[:4]]))
+
+    def attention_weights(self, batch):
+        """How much each history item of `batch` counts for each candidate, [N, C]: each history's weights add up to 1.
+
+        None where the model has no attention.
+        """
+        if not self._attention_scores:
+            return None
+        parts = split_batch(batch, len(self.inputs))
+        scores = np.concatenate(self._attend(*[array for part in parts for array in part[:4]]))
+        starts = np.cumsum(batch.lengths) - batch.lengths
+        powers = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), batch.lengths, axis=0))
+        return powers / np.repeat(np.add.reduceat(powers, starts), batch.lengths, axis=0)
+
+    def embedding_norms(self):
+        """The lengths of the rows of each table of embeddings, {its name: [rows]}; of large tables, of some rows."""
+        return self.session.run(self._norms)

@@ -9,6 +9,7 @@ from utils.layers import matrix, sum_by_id, vector
 from utils.tf1 import tf
 
 EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
+MOST_NORMS = 10000    # rows of a table whose norms are computed: enough to draw a histogram of
 
 # Where the categories of items are looked up. The ids come from the host, and TensorFlow keeps int32 constants there,
 # too: on a GPU the gather would have all of cate_list copied to it at each step.
@@ -30,7 +31,8 @@ class Embeddings:
         self._item_count, self._cate_count = item_count, cate_count
         with tf.device(HOST):
             self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
-        self._lookups = {}  # name of a table -> [(ids, values)]
+        self._tables = {}   # by name, as are
+        self._lookups = {}  # what was looked up: [(ids, values)]
 
     def rows(self, items):
         """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
@@ -47,8 +49,17 @@ class Embeddings:
     def _lookup(self, table, ids):
         with tf.device(table.device):  # the rows travel to the tower, not the table
             values = tf.gather(table, ids)
+        self._tables[table.op.name] = table
         self._lookups.setdefault(table.op.name, []).append((ids, values))
         return values
+
+    def norms(self):
+        """The lengths of the rows of the tables of embeddings, {name: [rows]}; of a large table, evenly spaced rows."""
+        def norms_of(table):
+            count = int(table.shape[0])
+            return tf.norm(tf.gather(table, tf.range(0, count, -(-count // MOST_NORMS))), axis=-1)
+        with tf.name_scope("embedding_norms"):
+            return {name: norms_of(table) for name, table in self._tables.items() if table.shape.ndims == 2}
 
     def leaves(self):
         """What was looked up in each table, by the table's name: lists of tensors, for tf.gradients."""
