@@ -20,7 +20,7 @@ import pytest
 from utils.dataset import dataset_of, read_dataset, write_dataset
 from utils.files import UserError
 from utils.raw_files import RawFile
-from utils.results import TRAIN_COLUMNS, add_row
+from utils.results import POINT, TRAIN_COLUMNS, add_rows
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 remap_id = importlib.import_module("utils.2_remap_id")
@@ -53,15 +53,16 @@ class Files:
         with open(self.path("original.pkl"), "wb") as file:
             for part in (train, test, np.arange(8) % 3, (5, 8, 3)):
                 pickle.dump(part, file, 2)
-        add_row(self.path("results"), "results_train.csv", TRAIN_COLUMNS, row(256))
+        add_rows(self.path("results"), {"train": [row(256)]})
         with open(self.path("state.json"), "w") as file:
-            json.dump({"run": {"model": "din"}, "state": STATE}, file)
+            json.dump({"run": {"model": "din"}, "state": STATE, "curve": CURVE}, file)
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
 
 
 STATE = {"step": 3, "gauc": 0.5, "best_step": 2}
+CURVE = [dict(dict.fromkeys(POINT, 0.5), train_loss=None), dict.fromkeys(POINT, 1)]
 
 
 def read_state(folder):
@@ -70,7 +71,7 @@ def read_state(folder):
 
     state = checkpoints.Checkpoints(folder, None).state()
     train_loop.check_identity(state["run"], {"model": "din"}, folder)
-    train_loop.check_state(state["state"], STATE, folder)
+    train_loop.check_state(state, STATE, folder)
 
 
 def row(batch_size):
@@ -92,7 +93,7 @@ READERS = {  # name: (the file, what reads it)
     "the original's dataset.pkl": ("original.pkl", lambda files: read_dataset(files.path("original.pkl"))),
     "state.json": ("state.json", lambda files: read_state(files.folder)),
     "results_train.csv": ("results/results_train.csv",
-                          lambda files: add_row(files.path("results"), "results_train.csv", TRAIN_COLUMNS, row(32))),
+                          lambda files: add_rows(files.path("results"), {"train": [row(32)]})),
 }
 
 

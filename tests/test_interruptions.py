@@ -213,7 +213,7 @@ def trained_in(folder):
     save_path = str(folder / "save_path")
     with open(os.path.join(save_path, "state.json")) as file:
         state = json.load(file)
-    return {"row": results(folder / "results", "train"), "best": checkpoint(save_path + "/ckpt"),
+    return {"row": results(folder / "results", "train"), "curve": results(folder / "results", "curves"), "best": checkpoint(save_path + "/ckpt"),
             "latest": checkpoint(save_path + "/latest"), "finished": state["finished"],
             "state": {name: value for name, value in state["state"].items() if "seconds" not in name}}
 
@@ -244,7 +244,7 @@ def test_inference(trained, tmp_path):
 
 def test_the_whole_benchmark(project, tmp_path):
     def made():
-        return {stage: results(project / "results", stage) for stage in ("train", "infer")}
+        return {stage: results(project / "results", stage) for stage in ("train", "curves", "infer")}
 
     def forget():
         shutil.rmtree(str(project / "results"))

@@ -102,9 +102,13 @@ class Checkpoints:
         with replacing(self._path(STATE), "w") as file:
             json.dump(state, file, indent=1)
 
-    def set_aside(self):
-        """Moves an earlier run's files into save_path/earlier_<date>; returns the new folder, or None without one."""
+    def set_aside(self, others=()):
+        """Moves an earlier run's files into save_path/earlier_<date>; returns the new folder, or None without one.
+
+        `others` are the names of a run's further files.
+        """
         names = os.listdir(self.save_path) if os.path.isdir(self.save_path) else []
         # The state first: without it there is nothing to resume from, should this process be killed on the way.
-        ours = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))]
+        ours = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))
+                          or name in others]
         return set_aside([self._path(name) for name in ours], self._path("earlier"))

@@ -75,6 +75,8 @@ def train_parser(folder, description, optimizer, learning_rates):
     parser.add_argument("--resume", nargs="?", const="always", choices=["always", "unfinished"],
                         help="go on from the latest checkpoint in save_path; unfinished: where it is of such a run that "
                         "was interrupted, else start anew")
+    parser.add_argument("--profile", action="store_true", help="trace a few steps, operation by operation: prints those "
+                        "that took longest, and writes save_path/trace.json for a browser's trace viewer")
     return parser
 
 

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from utils import metrics
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
-from utils.results import INFER_COLUMNS, add_row, report_throughput
+from utils.results import add_rows, report_throughput
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import session_config
@@ -62,4 +62,4 @@ def infer(model_class, batches, name, arguments):
            "checkpoint_step": checkpoint_step}
     row.update(settings(name, dataset, arguments))
     row.update(report_throughput(log, scores.size, system_seconds(), accelerator.seconds))
-    add_row(arguments.results, "results_infer.csv", INFER_COLUMNS, row)
+    add_rows(arguments.results, {"infer": [row]})

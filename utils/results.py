@@ -1,4 +1,5 @@
-"""results_train.csv and results_infer.csv: one header, one row per model and batch size.
+"""results_train.csv and results_infer.csv: one header, one row per model and batch size; results_curves.csv: a row per
+evaluation of their training.
 
 The programs write their own rows, when all has gone well. The scripts keep the folder of the results:
 
@@ -32,36 +33,45 @@ INFER_COLUMNS = (
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second",
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow")
 
-COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS}
-
 KEY = ("model", "dataset", "batch_size", "num_accelerators")
+POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # what an evaluation adds to a curve
+CURVES_COLUMNS = KEY + POINT
+
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # results_<key>.csv
 
 
-def add_row(folder, name, columns, row):
-    """Adds `row` to the CSV `name` in `folder`.
+def add_rows(folder, tables):
+    """Adds rows to CSVs in `folder`.
 
-    A row of the same model, data set, batch size and number of accelerators is replaced; the file that held it is kept
-    in <folder>_<date>.
+    Rows of the same model, data set, batch size and number of accelerators are replaced; the files that held them are
+    kept in <folder>_<date>.
 
     Args:
-      columns: the header.
-      row: a dictionary with a value for each column.
+      tables: {a key of COLUMNS: rows of one such run}; a row is a dictionary with a value for each column.
 
     Raises:
-      UserError: the file there has another header.
+      UserError: a file there has another header.
     """
-    path = os.path.join(folder, name)
-    row = {column: str(row[column]) for column in columns}
     make_folder(folder)
-    with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the file
-        rows = _read_rows(path, columns)
-        others = [other for other in rows if any(other[column] != row[column] for column in KEY)]
-        if len(others) < len(rows):
-            shutil.copy2(path, dated_folder(folder))
-        with replacing(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(others + [row])
+    with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the files
+        contents, replaced = {}, []
+        for name, rows in tables.items():
+            path = os.path.join(folder, "results_%s.csv" % name)
+            rows = [{column: str(row[column]) for column in COLUMNS[name]} for row in rows]
+            found = _read_rows(path, COLUMNS[name])
+            others = [other for other in found if any(other[column] != rows[0][column] for column in KEY)]
+            if len(others) < len(found):
+                replaced.append(path)
+            contents[path] = COLUMNS[name], others + rows
+        if replaced:
+            aside = dated_folder(folder)
+            for path in replaced:
+                shutil.copy2(path, aside)
+        for path, (columns, rows) in contents.items():
+            with replacing(path, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 def _read_rows(path, columns):

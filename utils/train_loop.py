@@ -1,9 +1,6 @@
 """Training: epochs, evaluation, best and latest checkpoint, TensorBoard, the row in results_train.csv."""
-import contextlib
 import os
-import socket
 import sys
-import time
 
 import numpy as np
 from tqdm import tqdm
@@ -11,16 +8,20 @@ from tqdm import tqdm
 from utils import metrics
 from utils.checkpoints import LATEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
-from utils.files import UserError, unwritable
+from utils.files import UserError
 from utils.locks import acquire
 from utils.optimizers import learning_rate_at
-from utils.results import TRAIN_COLUMNS, add_row, report_throughput
+from utils.results import KEY, POINT, add_rows, report_throughput
+from utils.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import describe_device, session_config, shards
+from utils.tracing import Tracer
 
 TEST_BATCH_SIZE = 1024  # users per accelerator; scores don't depend on it
 SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of loss and throughput
+HISTOGRAM_USERS = 256   # test users whose attention weights TensorBoard's histograms are made of
+TRACE = "trace.json"    # in save_path, what --profile writes
 CHANCE_DEVIATIONS = 3   # a GAUC within so many standard deviations of one half is at chance level
 
 
@@ -43,47 +44,6 @@ def settings(name, dataset, arguments):
             "tensorflow": tf.__version__}
 
 
-class Summaries:
-    """TensorBoard's curves, written into `save_path`; a resumed run goes on where it stopped, at `step`.
-
-    They are written as events at once: TensorFlow's FileWriter has a thread for it, which prints where it fails.
-    """
-
-    def __init__(self, save_path, graph, step):
-        self._save_path = save_path
-        name = "events.out.tfevents.%d.%s.%d" % (time.time(), socket.gethostname(), os.getpid())
-        with self._writing():
-            self._writer = tf.python_io.TFRecordWriter(os.path.join(save_path, name))
-        self._write(file_version="brain.Event:2")
-        self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
-        if step:  # hides what the interrupted run wrote after its last checkpoint
-            self._write(session_log=tf.SessionLog(status=tf.SessionLog.START), step=step + 1)
-
-    @contextlib.contextmanager
-    def _writing(self):
-        try:
-            yield
-        except Exception as error:  # of several kinds, by TensorFlow's version, where the disk is full
-            raise unwritable(self._save_path, error) from None
-
-    def _write(self, **event):
-        with self._writing():
-            self._writer.write(tf.Event(wall_time=time.time(), **event).SerializeToString())
-
-    def add(self, step, **values):
-        """Adds a point to the curve of each name."""
-        self._write(step=step, summary=tf.Summary(value=[
-            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
-
-    def flush(self):
-        with self._writing():
-            self._writer.flush()
-
-    def close(self):
-        with self._writing():
-            self._writer.close()
-
-
 def identity(name, arguments, dataset):
     """What a run must share with a checkpoint to resume from it, as a JSON object."""
     return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset),
@@ -100,12 +60,23 @@ def check_identity(found, expected, save_path):
 
 
 def check_state(found, fresh, save_path):
-    """Raises UserError unless `found` can take the place of `fresh`, the state of a new run: all of it numbers."""
+    """Raises UserError unless `found`, what state.json holds, can take the place of `fresh`, the state of a new run.
+
+    That is: its state has the same names, its curve a list of points, and all values are numbers; there is no loss before
+    the first step.
+    """
+    state, curve = found["state"], found.get("curve")
+
     def fits(name):
-        value = found[name]
+        value = state[name]
         return value is fresh[name] is None or type(value) is int or (
             type(value) is float and np.isfinite(value) and type(fresh[name]) is not int)
-    if set(found) != set(fresh) or not all(map(fits, fresh)) or found["step"] < 0:
+
+    def is_point(point):
+        return type(point) is dict and set(point) == set(POINT) and all(
+            type(value) in (int, float) or value is None and name == "train_loss" for name, value in point.items())
+    if (set(state) != set(fresh) or not all(map(fits, fresh)) or state["step"] < 0
+            or type(curve) is not list or not all(map(is_point, curve))):
         raise UserError("state.json in %s is damaged; train again without --resume" % save_path)
 
 
@@ -139,6 +110,11 @@ def train(model_class, batches, name, arguments):
             _Run(model, batches, name, arguments, dataset).go()
 
 
+def _text(value):
+    """A number as the CSVs have it; nothing for None."""
+    return "" if value is None else "%.6f" % value if type(value) is float else str(value)
+
+
 class _Run:
     """One training run. What a resumed run goes on from is in `self.state`, a JSON object."""
 
@@ -151,6 +127,8 @@ class _Run:
             self.last_step = min(self.last_step, arguments.max_steps)
         self.identity = identity(name, arguments, dataset)
         self.checkpoints = Checkpoints(arguments.save_path, model.saver)
+        self.curve = []
+        self.shown = next(batches.test_batches(dataset.test, HISTOGRAM_USERS))
         self.state = {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None,
                       "best_gauc": -1.0, "best_auc": None, "best_step": None, "at_chance": 0,
                       "system_seconds": 0.0, "training_seconds": 0.0, "accelerator_seconds": 0.0}
@@ -158,22 +136,32 @@ class _Run:
     def go(self):
         """Trains to the last step and reports."""
         if not (self.arguments.resume and self._resume()):
-            aside = self.checkpoints.set_aside()
+            aside = self.checkpoints.set_aside(PROJECTOR_FILES + (TRACE,))
             if aside:
                 log("the earlier run in %s is now in %s" % (self.arguments.save_path, aside))
         self.accelerator = Stopwatch(self.state["accelerator_seconds"])
         self.started = system_seconds()
         self.recent = []  # (loss, recommendations, seconds) of each step since the latest point of the curves
         self.losses = []  # of each step since the latest evaluation
-        self.summaries = Summaries(self.arguments.save_path, self.model.session.graph, self.state["step"])
+        self.summaries = self._summaries()
+        self.tracer = Tracer(self.state["step"], self.last_step) if self.arguments.profile else None
+        write_projector(self.arguments.save_path, self.dataset)
         if not self.state["step"]:
-            gauc, auc = self._evaluate()
-            log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
-            self.summaries.add(0, eval_gauc=gauc, eval_auc=auc)
+            self._evaluate(0)
+            log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
         while self.state["step"] < self.last_step:
             self._epoch(self.state["step"] // self.steps_per_epoch)
+        if self.tracer:
+            self._report_trace()
         self.summaries.close()
         self._report()
+
+    def _summaries(self):
+        arguments = self.arguments
+        return Summaries(arguments.save_path, self.model.session.graph, self.state["step"], {
+            "model": self.name, "dataset": self.dataset.name, "batch_size": arguments.batch_size,
+            "num_accelerators": arguments.num_accelerators, "optimizer": arguments.optimizer, "lr": arguments.lr,
+            "epochs": arguments.epochs, "seed": arguments.seed})
 
     def _resume(self):
         """Goes on from the latest checkpoint; returns whether there was one to go on from.
@@ -189,7 +177,7 @@ class _Run:
                     log("nothing to resume in %s; starting from the beginning" % self.arguments.save_path)
                 return False
             check_identity(found["run"], self.identity, self.arguments.save_path)
-            check_state(found["state"], self.state, self.arguments.save_path)
+            check_state(found, self.state, self.arguments.save_path)
             if lenient and (found.get("finished") or found["state"]["step"] > self.last_step):
                 return False
             self.checkpoints.restore(self.model.session, LATEST)
@@ -197,17 +185,26 @@ class _Run:
             if lenient:
                 return False
             raise
-        self.state = found["state"]
+        self.state, self.curve = found["state"], found["curve"]
         log("resuming after step %d" % self.state["step"])
         return True
 
-    def _evaluate(self):
-        """Returns (GAUC, AUC) over the whole test set."""
+    def _evaluate(self, epoch):
+        """Sets GAUC and AUC over the whole test set; adds them to the curves, and the histograms."""
+        state = self.state
         batches = self.batches.test_batches(self.dataset.test, TEST_BATCH_SIZE * self.arguments.num_accelerators)
         scores = np.concatenate([self.model.score(batch) for batch in batches])
         if not np.isfinite(scores).all():
             self._diverged("the scores are not finite")
-        return metrics.gauc_and_auc(scores)
+        state["gauc"], state["auc"] = metrics.gauc_and_auc(scores)
+        self.summaries.add(state["step"], eval_gauc=state["gauc"], eval_auc=state["auc"])
+        histograms = {"embedding_norms/" + table: norms for table, norms in self.model.embedding_norms().items()}
+        weights = self.model.attention_weights(self.shown)
+        if weights is not None:
+            histograms["attention_weights"] = weights
+        self.summaries.add_histograms(state["step"], histograms)
+        self.curve.append(dict({name: state[name] for name in POINT if name in state},
+                               epoch=epoch, seconds=self._training_seconds()))
 
     def _diverged(self, what):
         kept = self.checkpoints.state()
@@ -223,10 +220,14 @@ class _Run:
         first_step = epoch * self.steps_per_epoch
         done = self.state["step"] - first_step
         batches = self.batches.train_batches(self.dataset.train, self.batch_size, self.arguments.seed, epoch, skip=done)
-        with tqdm(total=self.steps_per_epoch, initial=done, desc="epoch %d" % epoch, unit=" steps", disable=None) as bar:
+        total = len(self.dataset.train.items)
+        with tqdm(total=total, initial=min(done * self.batch_size, total), desc="epoch %d" % epoch,
+                  unit=" recommendations", unit_scale=True, disable=None) as bar:
             for batch in batches:
-                self._step(batch, epoch)
-                bar.update()
+                loss = self._step(batch, epoch)
+                if not bar.disable:
+                    bar.set_postfix_str("loss %.4f" % loss, refresh=False)
+                    bar.update(len(batch.lengths))
                 if self.state["step"] == self.last_step:
                     break
         if self.state["step"] == first_step + self.steps_per_epoch:
@@ -235,8 +236,9 @@ class _Run:
     def _step(self, batch, epoch):
         state = self.state
         learning_rate = learning_rate_at(self.arguments.optimizer, self.arguments.lr, state["step"])
+        trace = self.tracer.trace(state["step"]) if self.tracer else None
         with self.accelerator:
-            loss = self.model.train(batch, learning_rate)
+            loss = self.model.train(batch, learning_rate, trace)
         if not np.isfinite(loss):
             self._diverged("the loss is %s" % loss)
         state["step"] += 1
@@ -251,15 +253,15 @@ class _Run:
         if (state["step"] % self.arguments.eval_every == 0 or state["step"] % self.steps_per_epoch == 0
                 or state["step"] == self.last_step):
             self._evaluate_and_save(epoch)
+        return loss
 
     def _evaluate_and_save(self, epoch):
         state = self.state
-        state["gauc"], state["auc"] = self._evaluate()
         state["train_loss"] = float(np.mean(self.losses))
         self.losses = []
+        self._evaluate(epoch)
         log("Epoch %d Global_step %d\tTrain_loss: %.4f\tEval_GAUC: %.4f\tEval_AUC: %.4f"
             % (epoch, state["step"], state["train_loss"], state["gauc"], state["auc"]))
-        self.summaries.add(state["step"], eval_gauc=state["gauc"], eval_auc=state["auc"])
         self._warn_at_chance()
         best = state["gauc"] > state["best_gauc"]
         if best:
@@ -267,7 +269,7 @@ class _Run:
         self.summaries.flush()
         saved = dict(state, system_seconds=state["system_seconds"] + system_seconds(),
                      training_seconds=self._training_seconds(), accelerator_seconds=self.accelerator.seconds)
-        self.checkpoints.save(self.model.session, {"run": self.identity, "state": saved}, best)
+        self.checkpoints.save(self.model.session, {"run": self.identity, "state": saved, "curve": self.curve}, best)
 
     def _warn_at_chance(self):
         """Says so where the second evaluation in a row, an epoch done, is no better than guessing."""
@@ -278,6 +280,15 @@ class _Run:
         if state["at_chance"] == 2:
             tqdm.write("warning: after step %d the GAUC is at chance level (%.4f) for the second time; the model learns "
                        "nothing: try another --lr, or more --epochs" % (state["step"], state["gauc"]), file=sys.stderr)
+
+    def _report_trace(self):
+        for step, trace in self.tracer.steps():
+            self.summaries.add_trace(step, trace)
+        path = os.path.join(self.arguments.save_path, TRACE)
+        self.tracer.write(path)
+        for line in self.tracer.table():
+            log(line)
+        log("The steps' trace, for chrome://tracing or ui.perfetto.dev, is in %s" % path)
 
     def _report(self):
         state, arguments = self.state, self.arguments
@@ -290,5 +301,7 @@ class _Run:
         row.update(settings(self.name, self.dataset, arguments))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"] + system_seconds(),
                                      self.accelerator.seconds))
-        add_row(arguments.results, "results_train.csv", TRAIN_COLUMNS, row)
+        curve = [dict({name: row[name] for name in KEY}, **{name: _text(value) for name, value in point.items()})
+                 for point in self.curve]
+        add_rows(arguments.results, {"curves": curve, "train": [row]})
         self.checkpoints.finish()
