@@ -29,7 +29,7 @@ is_there() { # KIND: whether the folder holds a raw file of this kind
 fetch() {
   local url=$1 part=$2 attempt before code status
   local show=(--silent --show-error)
-  if [[ -t 2 ]]; then show=(--progress-bar); fi
+  if [[ -t 2 ]]; then show=(--show-error); fi # curl's own meter: share, rate and time left
   for ((attempt = 0; attempt < ATTEMPTS; attempt++)); do
     before=$(size_of "$part")
     status=0

@@ -14,6 +14,7 @@ import itertools
 import os
 
 import numpy as np
+from tqdm import tqdm
 
 from utils.draws import Draws
 from utils.files import ROOT, Parser, UserError
@@ -87,7 +88,8 @@ def _draw_negatives(draws, starts, items, item_count):
     items = items.tolist()
     drawn, used = draws.below(item_count, len(items)).tolist(), 0
     negatives = []
-    for start, end in zip(starts.tolist(), starts[1:].tolist() + [len(items)]):
+    users = zip(starts.tolist(), starts[1:].tolist() + [len(items)])
+    for start, end in tqdm(users, total=len(starts), desc="negatives", unit=" users", unit_scale=True, disable=None):
         own = set(items[start:end])
         theirs = drawn[used:used + end - start]
         if len(theirs) == end - start and own.isdisjoint(theirs):
