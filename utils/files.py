@@ -45,6 +45,10 @@ def run_main(main):
     """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1."""
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has left, as `head` does; what is left of it must not be tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
         sys.exit("error: %s" % error)  # sys.exit prints a string to standard error and exits with 1
     except KeyboardInterrupt:
