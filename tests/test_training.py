@@ -453,6 +453,13 @@ def test_a_profile_names_what_takes_longest_and_changes_no_result(tmp_path, capf
         "step %d" % step for step in traced]
 
 
+def test_a_run_that_is_through_has_no_step_to_profile(folder, capfd):
+    folder.train(*TWO_EPOCHS)
+    folder.train(*TWO_EPOCHS, "--resume", "--profile")
+    assert "Operations" not in capfd.readouterr().out
+    assert not os.path.exists(os.path.join(folder.save_path, "trace.json"))
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(folder):
     with pytest.raises(UserError, match=r"the loss is nan at step \d+; lower --lr \(there is no checkpoint yet\)"):
         folder.train(*TWO_EPOCHS, "--lr", 1e38)

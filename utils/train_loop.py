@@ -151,7 +151,7 @@ class _Run:
             log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
         while self.state["step"] < self.last_step:
             self._epoch(self.state["step"] // self.steps_per_epoch)
-        if self.tracer:
+        if self.tracer and self.tracer.steps():  # none where the resumed run was through
             self._report_trace()
         self.summaries.close()
         self._report()
