@@ -1,5 +1,7 @@
 """results_train.csv and results_infer.csv: one header, one row per model and batch size.
 
+results_curves.csv, beside them, has a row for each evaluation during training.
+
 The programs write their own rows, when all has gone well. The scripts keep the folder of the results:
 
     python -m utils.results begin ...    moves earlier results aside, or finds that the same script was interrupted
@@ -32,9 +34,18 @@ INFER_COLUMNS = (
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second",
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow")
 
-COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS}
+CURVE_COLUMNS = (
+    "model", "dataset", "batch_size", "num_accelerators", "epoch", "step", "recommendations", "seconds", "train_loss",
+    "gauc", "auc")
+
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVE_COLUMNS}
+TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow")  # the columns that hold no figures
 
 KEY = ("model", "dataset", "batch_size", "num_accelerators")
+FLAGS = ("epochs", "optimizer", "learning_rate", "seed")  # what a row was made with, beside its key
+
+PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
+PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
 
 
 def add_row(folder, name, columns, row):
@@ -81,6 +92,45 @@ def _read_rows(path, columns):
     return rows
 
 
+def csv_name(stage):
+    """The name of the CSV of a stage, one of COLUMNS."""
+    return "results_%s.csv" % stage
+
+
+def read_rows(folder, stage):
+    """The rows of a stage's CSV in `folder`, dictionaries of text; none where it is not there.
+
+    Raises:
+      UserError: it is damaged, or what should be a figure is none.
+    """
+    path = os.path.join(folder, csv_name(stage))
+    rows = _read_rows(path, COLUMNS[stage])
+    for row in rows:
+        for column in row:
+            if not (column in TEXTS or _is_figure(column, row[column]) or (column, row[column]) == ("train_loss", "")):
+                raise UserError("%s has %r as a %s; mend it or move it away" % (path, row[column], column))
+    return rows
+
+
+def _is_figure(column, text):
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return (column in ("batch_size", "num_accelerators")) <= value < 1e15  # beyond it is no figure of this benchmark
+
+
+def read_published():
+    """The rows of the project's published.csv, dictionaries of text; none in a folder of results that lost it."""
+    return _read_rows(os.path.join(RESULTS, PUBLISHED), PUBLISHED_COLUMNS)
+
+
+def training_of(row, train_rows):
+    """The training row of the checkpoint that a row of inference was measured with, or None where there is none."""
+    return next((other for other in train_rows if all(other[column] == row[column] for column in KEY)
+                 and other["best_step"] == row["checkpoint_step"]), None)
+
+
 def report_throughput(log, recommendations, system_seconds, accelerator_seconds):
     """Prints the fixed closing lines of training and inference; returns the columns with their figures, a dictionary.
 
@@ -116,7 +166,7 @@ def begin(folder, command, settings):
 
     Args:
       command: run, train or infer. The first two move everything that is there into <folder>_<date>, since new training
-        makes it stale, the last what inference left.
+        makes it stale, the last what inference left. What belongs to the project stays.
       settings: a string that tells whatever the results depend on.
     """
     mark = os.path.join(folder, UNFINISHED)
@@ -128,6 +178,7 @@ def begin(folder, command, settings):
         os.remove(mark)
     patterns = ("results_infer*", "result_infer_*") if command == "infer" else ("*",)
     paths = {path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern))}
+    paths.discard(os.path.join(folder, PUBLISHED))  # git tracks it, but a project unpacked from an archive has no git
     aside = set_aside(sorted(paths - _tracked(folder)), folder) if paths else None
     if aside:
         print("earlier results are in %s" % os.path.relpath(aside))
@@ -143,7 +194,7 @@ def end(folder):
 
 def has_row(folder, stage, **values):
     """Whether there is a row with `values` among the results of `stage`, train or infer."""
-    rows = _read_rows(os.path.join(folder, "results_%s.csv" % stage), COLUMNS[stage])
+    rows = _read_rows(os.path.join(folder, csv_name(stage)), COLUMNS[stage])
     return any(all(row[column] == value for column, value in values.items()) for row in rows)
 
 

@@ -1,0 +1,80 @@
+"""The look of the project's plots: legible on paper, on a telephone and to the colour-blind.
+
+Lines differ by colour, by marker and by dash. What is drawn goes straight into a PNG: no display, no state kept by pyplot.
+"""
+import contextlib
+import textwrap
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+# Okabe and Ito's, told apart by the colour-blind, without yellow, which is too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 7, 8 and 5: the first 280 lines are all different
+GRID = "#DDDDDD"
+LOOK = {"figure.dpi": 160, "savefig.bbox": "tight", "savefig.pad_inches": 0.05, "font.size": 9, "axes.titlesize": 9,
+        "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True, "grid.color": GRID,
+        "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.4, "lines.markersize": 5,
+        "legend.frameon": False, "legend.handlelength": 4}
+
+
+@contextlib.contextmanager
+def drawing(file, title, width, height, rows=1, columns=1, **subplots):
+    """Yields (figure, axes) to draw on; at the end of the block the PNG is written into `file`, open for binary writing.
+
+    Args:
+      width, height: inches.
+      axes: an array [rows, columns]; `subplots` are further arguments of Figure.subplots.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+        matplotlib.rcParams.update(LOOK)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle("\n".join(textwrap.fill(plain(line), int(12 * width)) for line in title.splitlines()),
+                        fontsize=10, horizontalalignment="left", x=0.01)
+        yield figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+        figure.savefig(file, format="png")
+
+
+def plain(text):
+    """`text` as matplotlib shows it letter by letter, taking no part of it for a formula."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).replace("$", r"\$")
+
+
+def style(index):
+    """What tells line `index` from the others, a dictionary of arguments for Axes.plot."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": DASHES[index % len(DASHES)]}
+
+
+def batch_size_axis(axis, sizes, unit):
+    """Makes the x axis one of batch sizes, in powers of two, with a tick at each of `sizes`, those really run."""
+    sizes = sorted(set(sizes))
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    axis.xaxis.set_major_locator(FixedLocator(sizes))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if len(sizes) > 6:
+        axis.tick_params(axis="x", labelrotation=45)
+    axis.set_xlabel("batch size, %s" % unit)
+
+
+def from_zero(axis, label):
+    """Makes the y axis, of what is drawn already, begin at 0."""
+    axis.set_ylim(0, 1.05 * axis.dataLim.y1 or 1)
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_ylabel(label)
+
+
+def legend(figure, axis):
+    """Puts one legend for all panels below them, of the lines in `axis`."""
+    lines = axis.get_lines()
+    texts = figure.legend(lines, ["line"] * len(lines), loc="upper center", bbox_to_anchor=(0.5, 0),
+                          ncol=min(3, len(lines))).get_texts()
+    for text, line in zip(texts, lines):
+        text.set_text(plain(line.get_label()))  # given above, a label that begins with "_" would be left out
