@@ -3,12 +3,13 @@
 Lines differ by colour, by marker and by dash. What is drawn goes straight into a PNG: no display, no state kept by pyplot.
 """
 import contextlib
+import math
 import textwrap
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 # Okabe and Ito's, told apart by the colour-blind, without yellow, which is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -64,6 +65,26 @@ def batch_size_axis(axis, sizes, unit):
     axis.set_xlabel("batch size, %s" % unit)
 
 
+def ratio_axis(axis, largest):
+    """Makes the x axis one of ratios up to `largest`, with room for figures beside the points, and as far down from 1."""
+    largest = max(1.2, largest ** 1.6)
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(1 / largest, largest)
+    powers = int(math.log(largest, 2))
+    steps = [1.1, 1.2] if largest < 1.4 else [1.25, 1.5, 2] if largest < 3 else [
+        2.0 ** power for power in range(1, powers + 1, 1 + powers // 4)]
+    axis.xaxis.set_major_locator(FixedLocator([1] + steps + [1 / step for step in steps]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+
+
+def difference_axis(axis, largest):
+    """Makes the x axis one of differences up to `largest`, with room for figures beside the points, and as far below 0."""
+    largest = max(0.0001, 1.8 * largest)
+    axis.set_xlim(-largest, largest)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
 def from_zero(axis, label):
     """Makes the y axis, of what is drawn already, begin at 0."""
     axis.set_ylim(0, 1.05 * axis.dataLim.y1 or 1)
@@ -71,9 +92,8 @@ def from_zero(axis, label):
     axis.set_ylabel(label)
 
 
-def legend(figure, axis):
-    """Puts one legend for all panels below them, of the lines in `axis`."""
-    lines = axis.get_lines()
+def legend(figure, lines):
+    """Puts one legend for all panels below them, of `lines`, what Axes.plot returned."""
     texts = figure.legend(lines, ["line"] * len(lines), loc="upper center", bbox_to_anchor=(0.5, 0),
                           ncol=min(3, len(lines))).get_texts()
     for text, line in zip(texts, lines):

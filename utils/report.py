@@ -50,7 +50,7 @@ PAGE = string.Template("""<!DOCTYPE html>
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; color: #111; background: #fff;
        font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
-h3 { margin: 1.5rem 0 0; font-size: 1rem; overflow-wrap: anywhere; }
+h3 { margin: 1.5rem 0 0; break-after: avoid; font-size: 1rem; overflow-wrap: anywhere; }
 h2 { margin-top: 2.5rem; border-bottom: 2px solid #111; font-size: 1.3rem; overflow-wrap: anywhere; }
 ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
 .sample { padding: .4rem .8rem; border-left: .4rem solid #d55e00; background: #fdf0e6; overflow-wrap: anywhere; }
@@ -63,6 +63,7 @@ th, td { max-width: 24rem; padding: .3rem .6rem; border-bottom: 1px solid #ccc; 
 th { max-width: 10rem; border-bottom: 1px solid #111; line-height: 1.25; vertical-align: bottom; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 .figure { text-align: right; }
+@page { size: landscape; margin: 1.2cm; }
 @media print { body { max-width: none; padding: 0; font-size: .8rem; } .table { overflow: visible; }
                table { width: auto; font-size: .5rem; } th, td { padding: .15rem .25rem; } }
 </style>
@@ -185,7 +186,7 @@ def against_batch_size(name, what, rows, panels, label, unit):
             axis.set_title(title)
             plots.from_zero(axis, label)
         plots.batch_size_axis(axis, [float(row["batch_size"]) for row in rows], unit)
-        plots.legend(figure, axis)
+        plots.legend(figure, axis.get_lines())
     return Plot(name, what, image.getvalue())
 
 
@@ -223,7 +224,7 @@ def _curves(name, what, rows, labels, label_of):
                               label=label_of_line, markevery=-(-len(points) // 12), **plots.style(index))
             axis.set_xlabel(label)
             axis.set_ylabel("GAUC on the test set")
-        plots.legend(figure, axis)
+        plots.legend(figure, axis.get_lines())
     return Plot(name, what, image.getvalue())
 
 
