@@ -55,7 +55,6 @@ def test_run_trains_and_infers_at_each_batch_size(project):
 def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):
     write_datasets(project)
     results = project / "results"
-    results.mkdir()
     (results / "results_train.csv").write_text("earlier\n")
     done = run(project, "./run.sh", BATCH_SIZES="64 99999", EPOCHS="1")
     assert done.returncode == 1
