@@ -71,7 +71,8 @@ def test_ratios_and_differences_are_those_of_the_figures(comparison):
             assert (os.path.basename(row["first"]), os.path.basename(row["other"])) == ("a", "b")
             assert all(row[name] == first[name] for name in KEY)
         for column in RATIOS[stage]:
-            assert float(figures[stage, column]["ratio"]) == pytest.approx(float(other[column]) / float(first[column]), rel=1e-5)
+            assert float(figures[stage, column]["ratio"]) == pytest.approx(
+                float(other[column]) / float(first[column]), rel=1e-5)
         for column in DIFFERENCES[stage]:
             assert float(figures[stage, column]["difference"]) == pytest.approx(
                 float(other[column]) - float(first[column]), abs=1e-6)
@@ -152,7 +153,8 @@ def test_each_of_several_folders_is_compared_with_the_first_and_lone_rows_are_li
     assert {(os.path.basename(row["first"]), os.path.basename(row["other"]), row["model"]) for row in rows} == {
         ("b", "a", "din"), ("b", "c", "din"), ("b", "c", "wide_deep")}
     assert [(row["stage"], row["model"], row["where"]) for row in comparison.tables()["Not in every folder"]] == [
-        ("training", "pnn", "only in B"), ("training", "wide_deep", "only in A and C"), ("inference", "din", "only in B and C")]
+        ("training", "pnn", "only in B"), ("training", "wide_deep", "only in A and C"),
+        ("inference", "din", "only in B and C")]
 
 
 def test_a_figure_of_0_has_no_ratio(comparison):

@@ -137,7 +137,7 @@ def table(headers, rows, left):
     widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(headers))]
     lines = ["| %s |" % " | ".join(text.ljust(width) if index < left else text.rjust(width)
                                    for index, (text, width) in enumerate(zip(row, widths))) for row in rows]
-    rule = "|%s|" % "|".join("-" * (width + 2) if index < left else "-" * (width + 1) + ":" for index, width in enumerate(widths))
+    rule = "|%s|" % "|".join("-" * (width + 1) + ("-" if index < left else ":") for index, width in enumerate(widths))
     return [lines[0], rule] + lines[1:]
 
 

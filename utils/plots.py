@@ -85,16 +85,25 @@ def difference_axis(axis, largest):
     axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
+def count_axis(axis, label):
+    """Makes the x axis one of numbers that may be long: few ticks, with commas."""
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    axis.set_xlabel(label)
+
+
 def from_zero(axis, label):
     """Makes the y axis, of what is drawn already, begin at 0."""
     axis.set_ylim(0, 1.05 * axis.dataLim.y1 or 1)
-    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     axis.set_ylabel(label)
 
 
 def legend(figure, lines):
     """Puts one legend for all panels below them, of `lines`, what Axes.plot returned."""
+    labels = [textwrap.fill(plain(line.get_label()), 50) for line in lines]
+    columns = max(1, 64 // (10 + max(map(len, labels))))  # as many as a plot of the report is wide
     texts = figure.legend(lines, ["line"] * len(lines), loc="upper center", bbox_to_anchor=(0.5, 0),
-                          ncol=min(3, len(lines))).get_texts()
-    for text, line in zip(texts, lines):
-        text.set_text(plain(line.get_label()))  # given above, a label that begins with "_" would be left out
+                          ncol=min(columns, len(lines))).get_texts()
+    for text, label in zip(texts, labels):
+        text.set_text(label)  # given above, a label that begins with "_" would be left out

@@ -112,8 +112,9 @@ def table(title, headers, rows, is_figure):
     def line(tag, texts):
         return "<tr>%s</tr>" % "".join("<%s%s>%s</%s>" % (tag, kind, html.escape(text), tag.split()[0])
                                        for text, kind in zip(texts, kinds))
-    return '<h3>%s</h3>\n<div class="table" tabindex="0"><table>\n<thead>%s</thead>\n<tbody>\n%s\n</tbody>\n</table></div>' % (
-        html.escape(title), line('th scope="col"', headers), "\n".join(line("td", row) for row in rows))
+    return "\n".join(["<h3>%s</h3>" % html.escape(title), '<div class="table" tabindex="0"><table>',
+                      "<thead>%s</thead>" % line('th scope="col"', headers), "<tbody>"]
+                     + [line("td", row) for row in rows] + ["</tbody>", "</table></div>"])
 
 
 def csv_table(title, columns, rows, further):
@@ -147,24 +148,27 @@ def in_order(models):
     return sorted(set(models), key=lambda model: (MODELS.index(model) if model in MODELS else len(MODELS), model))
 
 
-def differing(rows, columns):
-    """The columns in which rows of the same model differ."""
-    values = collections.defaultdict(set)
-    for row in rows:
-        for column in columns:
-            values[row["model"], column].add(row[column])
-    return [column for column in columns if any(len(values[model, column]) > 1 for model in {row["model"] for row in rows})]
+def telling(rows):
+    """The columns that tell one kind of run from another where `rows` of a model are of several, as few as do."""
+    chosen = []
+    for column in ("num_accelerators",) + FLAGS + MACHINE:
+        if column in rows[0]:
+            values = collections.defaultdict(set)
+            for row in rows:
+                values[(row["model"],) + tuple(row[other] for other in chosen)].add(row[column])
+            if max(map(len, values.values())) > 1:
+                chosen.append(column)
+    return chosen
 
 
 def lines_of(rows):
-    """Returns the lines over batch sizes that `rows` make, (label, rows by batch size) each, of one model and one kind of run."""
-    columns = [column for column in ("num_accelerators",) + FLAGS + ("device", "tensorflow") if column in rows[0]]
-    columns = differing(rows, columns)
+    """Returns the lines over batch sizes that `rows` make: (label, rows by batch size) for each model and kind of run."""
+    columns = telling(rows)
     lines = collections.defaultdict(list)
     for row in rows:
         lines[(row["model"],) + tuple(row[column] for column in columns)].append(row)
     names = in_order(row["model"] for row in rows)
-    return [(", ".join(key[:1] + tuple("%s %s" % (heading(column), value) for column, value in zip(columns, key[1:]))),
+    return [(", ".join([key[0]] + ["%s %s" % (heading(column), value) for column, value in zip(columns, key[1:])]),
              sorted(lines[key], key=lambda row: float(row["batch_size"])))
             for key in sorted(lines, key=lambda key: (names.index(key[0]), key))]
 
@@ -191,8 +195,7 @@ def against_batch_size(name, what, rows, panels, label, unit):
 
 
 def learning_curves(rows):
-    """Plots of GAUC against step and seconds for each batch size, a line for each model; or for each model, a line for each
-    batch size, where there are more of those."""
+    """Yields Plots of GAUC: one for each batch size with a line for each model; or the reverse, if that is fewer."""
     models = in_order(row["model"] for row in rows)
     sizes = sorted({size_of(row) for row in rows}, key=lambda size: [int(part) for part in re.findall(r"\d+", size)])
     if len(models) >= len(sizes):
@@ -201,7 +204,7 @@ def learning_curves(rows):
                           [row for row in rows if size_of(row) == size], models, lambda row: row["model"])
     else:
         for model in models:
-            yield _curves("gauc_%s" % model, "GAUC during training, %s" % model,
+            yield _curves("gauc_%s" % model, "GAUC during training, %s, by batch size" % model,
                           [row for row in rows if row["model"] == model], sizes, size_of)
 
 
@@ -222,7 +225,7 @@ def _curves(name, what, rows, labels, label_of):
                     points.sort(key=lambda row: float(row["step"]))
                     axis.plot([float(row[column]) for row in points], [float(row["gauc"]) for row in points],
                               label=label_of_line, markevery=-(-len(points) // 12), **plots.style(index))
-            axis.set_xlabel(label)
+            plots.count_axis(axis, label)
             axis.set_ylabel("GAUC on the test set")
         plots.legend(figure, axis.get_lines())
     return Plot(name, what, image.getvalue())
@@ -259,14 +262,15 @@ def tables_of(dataset, results, published):
             ("trained with: " + heading(flag), [row[flag] if row else "" for row in checkpoints]) for flag in FLAGS])
 
 
-def section(dataset, results, plots_, published):
-    """The HTML of one data set."""
-    figures = ['<figure><img src="data:image/png;base64,%s" alt="%s"></figure>' % (
-        base64.b64encode(plot.png).decode(), html.escape("%s: %s. %s" % (plot.title, described(dataset), (
-            "The figures are in the CSV." if plot.name.startswith("gauc") else "The figures are in the tables below."))))
-               for plot in plots_]
-    parts = ["<h2>%s</h2>" % html.escape(described(dataset)), '<div class="plots">%s</div>' % "\n".join(figures)]
-    return "\n".join(parts + list(tables_of(dataset, results, published)))
+def section(dataset, results, drawn, published):
+    """The HTML of one data set: its Plots `drawn`, and its tables."""
+    parts = ["<h2>%s</h2>" % html.escape(described(dataset)), '<div class="plots">']
+    for plot in drawn:
+        text = "%s: %s. The figures are in %s." % (
+            plot.title, described(dataset), csv_name("curves") if plot.name.startswith("gauc") else "the tables below")
+        parts.append('<figure><img src="data:image/png;base64,%s" alt="%s"></figure>' % (
+            base64.b64encode(plot.png).decode(), html.escape(text)))
+    return "\n".join(parts + ["</div>"] + list(tables_of(dataset, results, published)))
 
 
 def head(folder, results, datasets):
