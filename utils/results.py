@@ -1,6 +1,5 @@
-"""results_train.csv and results_infer.csv: one header, one row per model and batch size.
-
-results_curves.csv, beside them, has a row for each evaluation during training.
+"""results_train.csv and results_infer.csv: one header, one row per model and batch size; results_curves.csv: a row per
+evaluation of their training.
 
 The programs write their own rows, when all has gone well. The scripts keep the folder of the results:
 
@@ -34,14 +33,13 @@ INFER_COLUMNS = (
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second",
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow")
 
-CURVE_COLUMNS = (
-    "model", "dataset", "batch_size", "num_accelerators", "epoch", "step", "recommendations", "seconds", "train_loss",
-    "gauc", "auc")
-
-COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVE_COLUMNS}
-TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow")  # the columns that hold no figures
-
 KEY = ("model", "dataset", "batch_size", "num_accelerators")
+POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # what an evaluation adds to a curve
+CURVES_COLUMNS = KEY + POINT
+
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # results_<key>.csv
+
+TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow")  # the columns that hold no figures
 FLAGS = ("epochs", "optimizer", "learning_rate", "seed")  # what a row was made with, beside its key
 
 PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
@@ -117,7 +115,8 @@ def _is_figure(column, text):
         value = float(text)
     except ValueError:
         return False
-    return (column in ("batch_size", "num_accelerators")) <= value < 1e15  # beyond it is no figure of this benchmark
+    lowest = 1 if column in ("batch_size", "num_accelerators") else 0
+    return lowest <= value < 1e15  # what is beyond, or not finite, is no figure of this benchmark
 
 
 def read_published():
