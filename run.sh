@@ -12,4 +12,4 @@ begin_results run "$@"
 "$ROOT/train.sh" "$@"
 "$ROOT/infer.sh"
 end_results
-echo "Results are in results/: results_train.csv and results_infer.csv"
+echo "Results are in results/: results_train.csv, results_infer.csv and report.html"

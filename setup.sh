@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the project needs into the active virtualenv or conda environment, else into .venv. Safe to run again.
-#   ./setup.sh          to prepare data, train and infer
+#   ./setup.sh          to prepare data, train, infer and report
 #   ./setup.sh --test   to run the tests as well
 #   VENV=.venv-python3.7 BASE_PYTHON=python3.7 ./setup.sh   into that folder, with that Python
 # A TensorFlow that is already there, such as a hardware vendor's build, is kept.
@@ -13,7 +13,7 @@ BASE_PYTHON=${BASE_PYTHON:-python3}   # makes the environment where there is non
 wanted=(base)
 case "$*" in
   "") ;;
-  --test) wanted+=(test benchmarks) ;;
+  --test) wanted+=(test) ;;
   *) fail "unknown arguments: $*; usage: ./setup.sh [--test]" ;;
 esac
 

@@ -5,7 +5,6 @@
 The data are random: histories that all have the same length, items drawn from all of them alike.
 """
 import gc
-import importlib.util
 import itertools
 import os
 
@@ -16,7 +15,7 @@ from benchmarks.train import batches
 from utils.commands import MODELS, at_least, positive_float
 from utils.dataset import Dataset, TrainSet
 from utils.embeddings import EMBEDDING_WIDTH
-from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.files import ROOT, Parser, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device
 
@@ -27,8 +26,6 @@ BATCH_SIZES = [32, 256, 1024, 4096, 16384, 65536]
 CATEGORIES = 1000
 EPOCH = 100  # batches
 TABLES = 6  # the size of the embeddings: themselves, Adam's two moments, and what Adam makes on the way
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
-MARKERS = "osD^"
 
 
 def random_dataset(history, item_count, examples):
@@ -81,30 +78,22 @@ def missing_memory(setting):
 
 def plot(path, results, title):
     """Draws three panels, throughput over each of what is varied, into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a display
-    from matplotlib.figure import Figure
+    from utils import plots  # not above: it loads matplotlib, which measuring does without
 
-    figure = Figure(figsize=(10, 3.4), dpi=90)
-    FigureCanvasAgg(figure)
     varied = ("history_length", "items", "batch_size")
-    axes = figure.subplots(1, len(varied), sharey=True)
     optimizers = list(dict.fromkeys(result["optimizer"] for result in results))
-    for axis, name in zip(axes, varied):
-        for optimizer, colour, marker in zip(optimizers, itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
-            points = [result for result in results if (result["varied"], result["optimizer"]) == (name, optimizer)]
-            if points:
-                axis.plot([point[name] for point in points], [point["ours"] for point in points], color=colour,
-                          marker=marker, label=optimizer)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xlabel(name.replace("_", " "))
-        axis.grid(True, which="major", color="#DDDDDD")
-    axes[0].set_ylabel("recommendations per second")
-    axes[1].legend()
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout(rect=(0, 0, 1, 0.95))
-    with replacing(path) as file:
-        figure.savefig(file, format="png")
+    with replacing(path) as file, plots.drawing(file, title, 10, 3.2, 1, len(varied), sharey=True) as (figure, axes):
+        for axis, name in zip(axes[0], varied):
+            for index, optimizer in enumerate(optimizers):
+                points = [result for result in results if (result["varied"], result["optimizer"]) == (name, optimizer)]
+                if points:
+                    axis.plot([point[name] for point in points], [point["ours"] for point in points], label=optimizer,
+                              **plots.style(index))
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_xlabel(name.replace("_", " "))
+        axes[0, 0].set_ylabel("recommendations per second")
+        plots.legend(figure, axes[0, varied.index("items")].get_lines())
 
 
 def main():
@@ -117,11 +106,9 @@ def main():
                         help="of which the median is taken (default: %(default)s)")
     parser.add_argument("--seconds", type=positive_float, default=1.0, help="of a round, about (default: %(default)s)")
     parser.add_argument("--plot", nargs="?", const=os.path.join(ROOT, "docs", "scaling.png"), metavar="PNG",
-                        help="also draw it, with matplotlib (default: docs/scaling.png)")
+                        help="also draw it (default: docs/scaling.png)")
     add_common_arguments(parser)
     arguments = parser.parse_args()
-    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib; install it: pip install -r requirements/benchmarks.txt")
 
     table = Table(arguments.json, [
         ("history", 7, "{history_length:,}"), ("items", 10, "{items:,}"), ("batch", 7, "{batch_size:,}"),

@@ -12,6 +12,7 @@ from tests.helpers import run_script
 from tests.raw_server import CONTENT, META, REVIEWS
 from utils import raw_files
 from utils.files import ROOT
+from utils.results import PUBLISHED, RESULTS
 
 RAW = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")
 
@@ -32,10 +33,12 @@ def beauty(tmp_path_factory):
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project without anything that running it has made."""
+    """A copy of the project, as an archive of it holds it: without what running it has made, and without git."""
     copy = tmp_path / "project"
-    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "save_path*", "dataset.pkl", "__pycache__", ".*")
+    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "comparison", "save_path*", "dataset.pkl", "__pycache__", ".*")
     shutil.copytree(ROOT, str(copy), ignore=made)
+    (copy / "results").mkdir()
+    shutil.copy(os.path.join(RESULTS, PUBLISHED), str(copy / "results"))
     return copy
 
 

@@ -17,10 +17,11 @@ import signal
 import numpy as np
 import pytest
 
+from tests.rows import write_rows
 from utils.dataset import dataset_of, read_dataset, write_dataset
 from utils.files import UserError
 from utils.raw_files import RawFile
-from utils.results import POINT, TRAIN_COLUMNS, add_rows
+from utils.results import POINT, TRAIN_COLUMNS, add_rows, read_rows
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 remap_id = importlib.import_module("utils.2_remap_id")
@@ -54,6 +55,7 @@ class Files:
             for part in (train, test, np.arange(8) % 3, (5, 8, 3)):
                 pickle.dump(part, file, 2)
         add_rows(self.path("results"), {"train": [row(256)]})
+        write_rows(self.path("results"), "curves", {})
         with open(self.path("state.json"), "w") as file:
             json.dump({"run": {"model": "din"}, "state": STATE, "curve": CURVE}, file)
 
@@ -94,6 +96,8 @@ READERS = {  # name: (the file, what reads it)
     "state.json": ("state.json", lambda files: read_state(files.folder)),
     "results_train.csv": ("results/results_train.csv",
                           lambda files: add_rows(files.path("results"), {"train": [row(32)]})),
+    "results_curves.csv": ("results/results_curves.csv",
+                           lambda files: read_rows(files.path("results"), "curves")),
 }
 
 

@@ -27,6 +27,12 @@ def rows(project, stage):
         return list(csv.DictReader(file))
 
 
+def reported(project):
+    """The CSVs that the report was made of."""
+    page = (project / "results" / "report.html").read_text(encoding="utf-8")
+    return [stage for stage in ("train", "infer") if "results_%s.csv of " % stage in page]
+
+
 def write_datasets(project):
     for folder in FOLDERS:
         write_dataset(str(project / folder / "dataset.pkl"), random_dataset())
@@ -50,12 +56,14 @@ def test_run_trains_and_infers_at_each_batch_size(project):
     assert (project / "din" / "save_path" / "dice" / "batch_64" / "ckpt.index").exists()
     assert (project / "pnn" / "save_path" / "batch_128" / "ckpt.index").exists()
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
+    assert reported(project) == ["train", "infer"]
+    assert {path.name for path in (project / "results").glob("*.png")} >= {
+        "throughput_training_random.png", "throughput_inference_random.png", "latency_random.png"}
 
 
 def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):
     write_datasets(project)
     results = project / "results"
-    results.mkdir()
     (results / "results_train.csv").write_text("earlier\n")
     done = run(project, "./run.sh", BATCH_SIZES="64 99999", EPOCHS="1")
     assert done.returncode == 1
@@ -63,7 +71,8 @@ def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier
     assert [row["batch_size"] for row in rows(project, "train")] == ["64"]
     assert not (results / "results_infer.csv").exists()
     kept, = project.glob("results_*")
-    assert (kept / "results_train.csv").read_text() == "earlier\n"
+    assert [path.name for path in kept.iterdir()] == ["results_train.csv"]  # what belongs to the project stays
+    assert (kept / "results_train.csv").read_text() == "earlier\n" and (results / "published.csv").exists()
 
 
 def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
@@ -85,6 +94,9 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
     assert not list(project.glob("results_*"))
     anew = run(project, "./train.sh", **environment)
     assert anew.stdout.startswith("earlier results are in results_") and len(rows(project, "train")) == 2
+    assert reported(project) == ["train"]
+    assert run(project, "./infer.sh", **environment).returncode == 0
+    assert reported(project) == ["train", "infer"]
 
 
 @pytest.mark.parametrize("script, folder", [("run.sh", "results"), ("train.sh", "results"), ("infer.sh", "results"),

@@ -37,7 +37,12 @@ KEY = ("model", "dataset", "batch_size", "num_accelerators")
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # what an evaluation adds to a curve
 CURVES_COLUMNS = KEY + POINT
 
-COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # results_<key>.csv
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}
+TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow")  # the columns that hold no figures
+FLAGS = ("epochs", "optimizer", "learning_rate", "seed")  # what a row was made with, beside its key
+
+PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
+PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
 
 
 def add_rows(folder, tables):
@@ -56,7 +61,7 @@ def add_rows(folder, tables):
     with waited_for(os.path.join(folder, ".csv.lock")):  # models that are trained side by side share the files
         contents, replaced = {}, []
         for name, rows in tables.items():
-            path = os.path.join(folder, "results_%s.csv" % name)
+            path = os.path.join(folder, csv_name(name))
             rows = [{column: str(row[column]) for column in COLUMNS[name]} for row in rows]
             found = _read_rows(path, COLUMNS[name])
             others = [other for other in found if any(other[column] != rows[0][column] for column in KEY)]
@@ -89,6 +94,46 @@ def _read_rows(path, columns):
     if any(None in row or None in row.values() for row in rows):
         raise UserError("%s has a row with more or fewer columns than its header; mend it or move it away" % path)
     return rows
+
+
+def csv_name(stage):
+    """The name of the CSV of a stage, one of COLUMNS."""
+    return "results_%s.csv" % stage
+
+
+def read_rows(folder, stage):
+    """The rows of a stage's CSV in `folder`, dictionaries of text; none where it is not there.
+
+    Raises:
+      UserError: it is damaged, or what should be a figure is none.
+    """
+    path = os.path.join(folder, csv_name(stage))
+    rows = _read_rows(path, COLUMNS[stage])
+    for row in rows:
+        for column in row:
+            if not (column in TEXTS or _is_figure(column, row[column]) or (column, row[column]) == ("train_loss", "")):
+                raise UserError("%s has %r as a %s; mend it or move it away" % (path, row[column], column))
+    return rows
+
+
+def _is_figure(column, text):
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    lowest = 1 if column in ("batch_size", "num_accelerators") else 0
+    return lowest <= value < 1e15  # what is beyond, or not finite, is no figure of this benchmark
+
+
+def read_published():
+    """The rows of the project's published.csv, dictionaries of text; none in a folder of results that lost it."""
+    return _read_rows(os.path.join(RESULTS, PUBLISHED), PUBLISHED_COLUMNS)
+
+
+def training_of(row, train_rows):
+    """The training row of the checkpoint that a row of inference was measured with, or None where there is none."""
+    return next((other for other in train_rows if all(other[column] == row[column] for column in KEY)
+                 and other["best_step"] == row["checkpoint_step"]), None)
 
 
 def report_throughput(log, recommendations, system_seconds, accelerator_seconds):
@@ -126,7 +171,7 @@ def begin(folder, command, settings):
 
     Args:
       command: run, train or infer. The first two move everything that is there into <folder>_<date>, since new training
-        makes it stale, the last what inference left.
+        makes it stale, the last what inference left. What belongs to the project stays.
       settings: a string that tells whatever the results depend on.
     """
     mark = os.path.join(folder, UNFINISHED)
@@ -138,6 +183,7 @@ def begin(folder, command, settings):
         os.remove(mark)
     patterns = ("results_infer*", "result_infer_*") if command == "infer" else ("*",)
     paths = {path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern))}
+    paths.discard(os.path.join(folder, PUBLISHED))  # git tracks it, but a project unpacked from an archive has no git
     aside = set_aside(sorted(paths - _tracked(folder)), folder) if paths else None
     if aside:
         print("earlier results are in %s" % os.path.relpath(aside))
@@ -153,7 +199,7 @@ def end(folder):
 
 def has_row(folder, stage, **values):
     """Whether there is a row with `values` among the results of `stage`, train or infer."""
-    rows = _read_rows(os.path.join(folder, "results_%s.csv" % stage), COLUMNS[stage])
+    rows = _read_rows(os.path.join(folder, csv_name(stage)), COLUMNS[stage])
     return any(all(row[column] == value for column, value in values.items()) for row in rows)
 
 

@@ -20,8 +20,8 @@ sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))' 
 
 # Runs setup.sh where one of the modules that it installs is missing; arguments are setup.sh's.
 ensure_setup() {
-  local modules="tensorflow tensorboard numpy pandas orjson tqdm"
-  if [ "${1:-}" = --test ]; then modules="$modules pytest hypothesis sklearn matplotlib"; fi
+  local modules="tensorflow tensorboard numpy pandas orjson tqdm matplotlib"
+  if [ "${1:-}" = --test ]; then modules="$modules pytest hypothesis sklearn"; fi
   find_python
   # shellcheck disable=SC2086  # a list of words
   has_modules $modules || "$ROOT/setup.sh" "$@"
@@ -75,8 +75,11 @@ begin_results() {
   BEGAN_RESULTS=1
 }
 
-# The counterpart of begin_results.
-end_results() { [ -z "${BEGAN_RESULTS:-}" ] || (cd "$ROOT" && "$PYTHON" -m utils.results end); }
+# The counterpart of begin_results: makes the report. Nothing where a script that called this one has begun.
+end_results() {
+  [ -n "${BEGAN_RESULTS:-}" ] || return 0
+  (cd "$ROOT" && "$PYTHON" -m utils.report && "$PYTHON" -m utils.results end)
+}
 
 # run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
 # NUM_ACCELERATORS; logs and the CSV in results/. A failure ends it with Python's status.

@@ -1,0 +1,35 @@
+"""Results as training and inference write them, for the tests of what reads them."""
+import csv
+import os
+
+from utils.files import run_main
+from utils.results import COLUMNS, CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS, csv_name
+
+TRAIN = dict(zip(TRAIN_COLUMNS, (
+    "din", "sample_small", "256", "1", "2", "1032", "264000", "20.500", "12878.0", "9.250", "28540.5", "0.496248", "0.914300",
+    "0.915963", "0.924300", "0.925963", "600", "adam", "0.001", "1234", "CPU AMD EPYC (2 cores)", "2.21.0")))
+INFER = dict(zip(INFER_COLUMNS, (
+    "din", "sample_small", "256", "1", "20000", "2.900", "6896.6", "0.150", "133333.3", "3.570", "7.854", "0.924300",
+    "0.925963", "600", "CPU AMD EPYC (2 cores)", "2.21.0")))
+CURVE = dict(zip(CURVES_COLUMNS, ("din", "sample_small", "256", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900")))
+ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE}
+
+
+def write_rows(folder, stage, *changes):
+    """Writes a stage's CSV into `folder`: a row for each of `changes`, dictionaries of what differs from ROWS."""
+    os.makedirs(str(folder), exist_ok=True)
+    with open(os.path.join(str(folder), csv_name(stage)), "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS[stage])
+        writer.writeheader()
+        writer.writerows(dict(ROWS[stage], **change) for change in changes)
+
+
+def error_of(main, monkeypatch, *arguments):
+    """Runs a command's `main` with these arguments; returns the line that it ends with, or None."""
+    monkeypatch.setattr("sys.argv", ["command"] + [str(argument) for argument in arguments])
+    try:
+        run_main(main)
+    except SystemExit as end:  # with a text, which Python prints before it exits with status 1
+        assert type(end.code) is str and "\n" not in end.code, end.code
+        return end.code
+    return None

@@ -1,0 +1,195 @@
+"""The comparison of folders of results: its figures, what it refuses to compare, and what it writes."""
+import csv
+import os
+import re
+
+import pytest
+
+from tests.rows import INFER, TRAIN, error_of, write_rows
+from utils import compare_results
+from utils.compare_results import DIFFERENCES, RATIOS
+from utils.results import KEY
+
+FASTER = {"train": {"system_recommendations_per_second": "25756.0", "accelerator_recommendations_per_second": "7135.1",
+                    "best_gauc": "0.925000", "device": "NVIDIA H200", "tensorflow": "2.13.1"},
+          "infer": {"system_recommendations_per_second": "3448.3", "latency_ms_p50": "1.785", "latency_ms_p99": "15.708",
+                    "gauc": "0.924000", "device": "NVIDIA H200", "tensorflow": "2.13.1"}}
+
+
+class Comparison:
+    """Folders a, b, c... in `folder`, and what comparing them gives."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+
+    def write(self, name, train=({},), infer=({},)):
+        for stage, changes in (("train", train), ("infer", infer)):
+            if changes:
+                write_rows(self.folder / name, stage, *changes)
+
+    def error(self, *arguments):
+        folders = [str(self.folder / argument) if argument.islower() and not argument.startswith("-") else argument
+                   for argument in arguments]
+        return error_of(compare_results.main, self.monkeypatch, *folders, "--output", str(self.folder / "out"))
+
+    def run(self, *arguments):
+        """Compares; returns the rows of the CSV. `text` is then what was printed."""
+        assert self.error(*arguments) is None
+        self.text = self.capsys.readouterr().out
+        with open(str(self.folder / "out" / "comparison.csv"), newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def tables(self):
+        """The tables that were printed, by the heading above: lists of rows, each a list of cells."""
+        tables, heading = {}, ""
+        for line in self.text.splitlines():
+            if line.startswith("#"):
+                heading = line.lstrip("# ")
+            elif line.startswith("|"):
+                tables.setdefault(heading, []).append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        for header, _, *rows in tables.values():
+            assert all(len(row) == len(header) for row in rows)
+        return {heading: [dict(zip(table[0], row)) for row in table[2:]] for heading, table in tables.items()}
+
+
+@pytest.fixture
+def comparison(tmp_path, monkeypatch, capsys):
+    return Comparison(tmp_path, monkeypatch, capsys)
+
+
+def test_ratios_and_differences_are_those_of_the_figures(comparison):
+    comparison.write("a")
+    comparison.write("b", [FASTER["train"]], [FASTER["infer"]])
+    rows = comparison.run("a", "b")
+    figures = {(row["stage"], row["column"]): row for row in rows}
+    assert len(figures) == len(rows) == sum(len(RATIOS[stage] + DIFFERENCES[stage]) for stage in RATIOS)
+    for stage, first in (("train", TRAIN), ("infer", INFER)):
+        other = dict(first, **FASTER[stage])
+        for column in RATIOS[stage] + DIFFERENCES[stage]:
+            row = figures[stage, column]
+            assert (row["first_value"], row["other_value"], row["flags"]) == (first[column], other[column], "")
+            assert (os.path.basename(row["first"]), os.path.basename(row["other"])) == ("a", "b")
+            assert all(row[name] == first[name] for name in KEY)
+        for column in RATIOS[stage]:
+            assert float(figures[stage, column]["ratio"]) == pytest.approx(
+                float(other[column]) / float(first[column]), rel=1e-5)
+        for column in DIFFERENCES[stage]:
+            assert float(figures[stage, column]["difference"]) == pytest.approx(
+                float(other[column]) - float(first[column]), abs=1e-6)
+    train, = comparison.tables()["Training, ratios to A"]
+    infer, = comparison.tables()["Inference, ratios to A"]
+    assert (train["system recommendations / second"], train["accelerator recommendations / second"]) == ("2.00", "0.250")
+    assert (train["best GAUC difference"], train["final GAUC difference"]) == ("+0.000700", "+0.000000")
+    assert (infer["latency ms p50"], infer["latency ms p99"], infer["GAUC difference"]) == ("0.500", "2.00", "-0.000300")
+    assert (train["dataset"], train["folder"]) == ("sample_small (generated)", "B")
+
+
+def test_machines_are_shown_and_the_files_hold_what_is_printed(comparison):
+    comparison.write("a")
+    comparison.write("b", [FASTER["train"]], [FASTER["infer"]])
+    comparison.run("a", "b")
+    assert [list(row.values())[2:] for row in comparison.tables()["Comparison of results"]] == [
+        ["CPU AMD EPYC (2 cores)", "2.21.0"], ["NVIDIA H200", "2.13.1"]]
+    out = comparison.folder / "out"
+    written = (out / "comparison.md").read_text(encoding="utf-8")
+    assert comparison.text.startswith(written[:written.index("![")]) and written.endswith("](comparison.png)\n")
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("column, value", [("epochs", "3"), ("optimizer", "sgd"), ("learning_rate", "1.0"), ("seed", "5"),
+                                           ("steps", "600"), ("recommendations", "1000")])
+def test_rows_that_were_made_otherwise_are_listed_and_not_compared(comparison, column, value):
+    comparison.write("a", [{}, {"model": "pnn"}], ())
+    comparison.write("b", [{column: value}, {"model": "pnn"}], ())
+    rows = comparison.run("a", "b")
+    name, text = column.replace("_", " "), "%s %s and %s" % (column.replace("_", " "), TRAIN[column], value)
+    assert {(row["model"], row["flags"]) for row in rows} == {("din", text), ("pnn", "")}
+    for row in rows:
+        assert bool(row["ratio"] or row["difference"]) == (row["model"] == "pnn")
+    tables = comparison.tables()
+    assert [row["model"] for row in tables["Training, ratios to A"]] == ["pnn"]
+    assert [row["A's and the folder's"] for row in tables["Not comparable"]] == [text] and name in text
+
+    rows = comparison.run("a", "b", "--anyway")
+    assert all(row["ratio"] or row["difference"] for row in rows)
+    tables = comparison.tables()
+    assert [row["folder"] for row in tables["Training, ratios to A"]] == ["B (not comparable)", "B"]
+    assert len(tables["Not comparable"]) == 1
+
+
+def test_inference_with_another_training_or_another_number_of_candidates_is_not_compared(comparison):
+    sizes = ("256", "512", "1024")
+    comparison.write("a", [{"batch_size": size} for size in sizes], [{"batch_size": size} for size in sizes])
+    comparison.write("b", [{"batch_size": "256", "seed": "5"}, {"batch_size": "512"}, {"batch_size": "1024"}],
+                     [{"batch_size": "256"}, {"batch_size": "512", "recommendations": "1000000"}, {"batch_size": "1024"}])
+    rows = comparison.run("a", "b")
+    assert {row["batch_size"]: row["flags"] for row in rows if row["stage"] == "infer"} == {
+        "256": "trained with seed 1234 and 5", "512": "recommendations 20000 and 1000000", "1024": ""}
+
+
+def test_other_data_are_not_compared(comparison):
+    comparison.write("a", infer=())
+    comparison.write("b", [{"dataset": "amazon_electronics"}], ())
+    assert comparison.run("a", "b") == []
+    assert [(row["dataset"], row["where"]) for row in comparison.tables()["Not in every folder"]] == [
+        ("amazon_electronics", "only in B; A has it on sample_small"),
+        ("sample_small (generated)", "only in A; B has it on amazon_electronics")]
+
+
+def test_a_comparison_of_nothing_removes_the_plot_of_an_earlier_one(comparison):
+    comparison.write("a")
+    comparison.write("b")
+    comparison.write("c", [{"seed": "5"}], ())
+    comparison.run("a", "b")
+    comparison.run("a", "c")
+    assert sorted(os.listdir(str(comparison.folder / "out"))) == ["comparison.csv", "comparison.md"]
+
+
+def test_each_of_several_folders_is_compared_with_the_first_and_lone_rows_are_listed(comparison):
+    comparison.write("a", [{"model": model} for model in ("din", "pnn")])
+    comparison.write("b", [{"model": model} for model in ("din", "wide_deep")], ())
+    comparison.write("c", [{"model": "wide_deep"}, {"model": "din", "system_recommendations_per_second": "12878.0"}])
+    rows = comparison.run("b", "a", "c")
+    assert {(os.path.basename(row["first"]), os.path.basename(row["other"]), row["model"]) for row in rows} == {
+        ("b", "a", "din"), ("b", "c", "din"), ("b", "c", "wide_deep")}
+    assert [(row["stage"], row["model"], row["where"]) for row in comparison.tables()["Not in every folder"]] == [
+        ("training", "pnn", "only in B"), ("training", "wide_deep", "only in A and C"),
+        ("inference", "din", "only in B and C")]
+
+
+def test_a_figure_of_0_has_no_ratio(comparison):
+    comparison.write("a", (), [{"latency_ms_p50": "0.000"}])
+    comparison.write("b", (), [{}])
+    rows = comparison.run("a", "b")
+    assert [row["column"] for row in rows if not row["ratio"] + row["difference"]] == ["latency_ms_p50"]
+    assert comparison.tables()["Inference, ratios to A"][0]["latency ms p50"] == "-"
+
+
+def test_hostile_text_breaks_no_table(comparison):
+    hostile = {"model": "<b>|`$x^{$\\|", "dataset": "*a*\n| [b](c)", "device": "<script>\n\x1b[31m"}
+    comparison.write("a", [hostile], [hostile])
+    comparison.write("b", [hostile], [hostile])
+    rows = comparison.run("a", "b")
+    assert {row["model"] for row in rows} == {hostile["model"]}
+    row, = comparison.tables()["Training, ratios to A"]
+    assert row["model"] == r"&lt;b&gt;\|\`$x^{$\\\|" and row["dataset"] == r"\*a\* \| \[b\](c)"
+    assert "<" not in comparison.text and "\x1b" not in comparison.text
+
+
+def test_errors_are_one_line_and_write_nothing(comparison):
+    comparison.write("a")
+    (comparison.folder / "empty").mkdir()
+    comparison.write("twice", [{}, {"seed": "5"}])
+    comparison.write("damaged", [{"best_gauc": "good"}])
+    path = str(comparison.folder) + os.sep
+    names = "name folders with results_train.csv or results_infer.csv"
+    assert comparison.error("a") == "error: there is one folder; name two or more to compare"
+    assert comparison.error("a", "none") == "error: there is no folder %snone; %s" % (path, names)
+    assert comparison.error("a", "empty") == "error: there are no results in %sempty; %s" % (path, names)
+    assert comparison.error("a", "a") == "error: the same folder is given twice; name different folders"
+    assert comparison.error("a", "twice") == (
+        "error: %stwice/results_train.csv has two rows of the same model, data set, batch size and number of accelerators; "
+        "leave one" % path)
+    assert comparison.error("a", "damaged") == (
+        "error: %sdamaged/results_train.csv has 'good' as a best_gauc; mend it or move it away" % path)
+    assert not (comparison.folder / "out").exists()

@@ -1,0 +1,325 @@
+"""The report: what its page holds, what its plots draw, and what it does with results that are missing, mixed or hostile."""
+import base64
+import csv
+import html.parser
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import matplotlib.axes
+import matplotlib.figure
+import matplotlib.image
+import numpy as np
+import pytest
+
+from tests.rows import TRAIN, error_of, write_rows
+from utils import report
+from utils.files import ROOT
+from utils.results import COLUMNS, PUBLISHED, RESULTS, csv_name
+
+VOID = ("meta", "img")
+HOSTILE = '<script>alert("1")</script>&$\\frac{$_^%'
+
+
+class Page(html.parser.HTMLParser):
+    """A page read back: its tables by title, headings, images, attributes and text. Tags that are not closed are an error."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.open, self.tables, self.headings, self.attributes, self.tags, self.text = [], {}, [], [], set(), ""
+        with open(os.path.join(str(folder), report.REPORT), encoding="utf-8") as file:
+            self.source = file.read()
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("h2", "h3"):
+            self.headings.append("")
+        if tag == "table":
+            self.table = self.tables.setdefault(self.headings[-1], [])
+        if tag == "tr":
+            self.table.append([])
+        if tag in ("th", "td"):
+            self.table[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("th", "td"):
+            self.table[-1][-1] += data
+        elif self.open and self.open[-1] in ("h2", "h3"):
+            self.headings[-1] += data
+        self.text += data
+
+    def rows(self, title):
+        """The rows of a table, dictionaries by header."""
+        header, *rows = self.tables[title]
+        assert len(set(header)) == len(header) and all(len(row) == len(header) for row in rows)
+        return [dict(zip(header, row)) for row in rows]
+
+    def images(self):
+        """The contents of the images."""
+        return [base64.b64decode(value.split(",", 1)[1]) for tag, name, value in self.attributes
+                if (tag, name) == ("img", "src")]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The lines that are drawn, (label, x, y) each, and the titles of the plots, in lists that fill up."""
+    lines, titles = [], []
+
+    def plot(axis, x, y, label, **style):
+        lines.append((label, list(x), list(y)))
+        return original_plot(axis, x, y, label=label, **style)
+
+    def suptitle(figure, text, **options):
+        titles.append(text)
+        return original_suptitle(figure, text, **options)
+    original_plot, original_suptitle = matplotlib.axes.Axes.plot, matplotlib.figure.Figure.suptitle
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
+    monkeypatch.setattr(matplotlib.figure.Figure, "suptitle", suptitle)
+    return lines, titles
+
+
+def curve(gaucs, **changes):
+    return [dict(changes, step=str(100 * index), seconds=str(0.5 + index), gauc=str(gauc), train_loss="0.6" if index else "")
+            for index, gauc in enumerate(gaucs)]
+
+
+def write_all(folder):
+    """Results of two models at two batch sizes."""
+    runs = [{"model": model, "batch_size": size, "system_recommendations_per_second": "%d.5" % rate}
+            for model, size, rate in (("din", "256", 100), ("din", "1024", 300), ("pnn", "256", 200), ("pnn", "1024", 500))]
+    write_rows(folder, "train", *runs)
+    write_rows(folder, "infer", *runs)
+    write_rows(folder, "curves", *[row for run in runs for row in curve(
+        (0.5, 0.61, 0.7), model=run["model"], batch_size=run["batch_size"])])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with results and their report, to be looked at."""
+    folder = tmp_path_factory.mktemp("made")
+    write_all(folder)
+    assert report.make_report(str(folder)) == str(folder / "report.html")
+    return folder
+
+
+@pytest.fixture
+def remade(made, tmp_path):
+    """A copy of it, to be changed."""
+    for path in made.iterdir():
+        shutil.copy(str(path), str(tmp_path))
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_page_is_well_formed_and_whole_in_itself(made):
+    page = Page(made)
+    assert page.source.startswith("<!DOCTYPE html>\n")
+    assert not page.tags & {"script", "link", "iframe", "object", "base"} and "url(" not in page.source
+    assert "@import" not in page.source and not re.search(r"(?:https?:)?//", re.sub(r"base64,[^\"]*", "", page.source))
+    for _, name, value in page.attributes:
+        assert name not in ("src", "href", "srcset", "action") or value.startswith("data:image/png;base64,")
+    assert all(value for tag, name, value in page.attributes if name == "alt")
+
+
+def test_the_page_embeds_the_plots_that_lie_beside_it(made):
+    beside = {path.name: path.read_bytes() for path in made.glob("*.png")}
+    assert set(beside) == {name + "_sample_small.png" for name in (
+        "throughput_training", "throughput_inference", "latency", "gauc_batch_256", "gauc_batch_1024")}
+    assert sorted(Page(made).images()) == sorted(beside.values())
+    for png in beside.values():
+        assert png.startswith(b"\x89PNG\r\n\x1a\n")
+        pixels = (matplotlib.image.imread(io.BytesIO(png))[:, :, :3] * 255).round()
+        assert min(pixels.shape[:2]) > 500
+        for colour in (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00):  # of the two models
+            assert (pixels == np.array(colour)).all(axis=2).sum() > 100
+
+
+def test_the_tables_hold_the_csvs(made):
+    page = Page(made)
+    mark = ": sample_small (generated sample, no real data)"
+    for stage, titles in (("train", ("Training, how fast", "Training, how good")), ("infer", ("Inference",))):
+        with open(str(made / csv_name(stage)), newline="") as file:
+            rows = list(csv.DictReader(file))
+        shown = [dict(item for title in titles for item in page.rows(title + mark)[index].items())
+                 for index in range(len(rows))]
+        for row, cells in zip(rows, shown):
+            for column in COLUMNS[stage]:
+                assert column == "dataset" or cells[report.heading(column)] == row[column], column
+        assert [len(page.rows(title + mark)) for title in titles] == [len(rows)] * len(titles)
+
+
+def test_inference_shows_the_flags_of_the_training_that_made_its_checkpoint_alone(tmp_path):
+    write_rows(tmp_path, "train", {"seed": "77"}, {"batch_size": "512"})
+    write_rows(tmp_path, "infer", {}, {"batch_size": "512", "checkpoint_step": "601"})
+    report.make_report(str(tmp_path))
+    same, other = Page(tmp_path).rows("Inference: sample_small (generated sample, no real data)")
+    trained_with = {"trained with: " + name: value for name, value in (
+        ("epochs", "2"), ("optimizer", "adam"), ("learning rate", "0.001"), ("seed", "77"))}
+    assert {name: same[name] for name in trained_with} == trained_with
+    assert {other[name] for name in trained_with} == {""}
+
+
+def test_published_figures_stand_beside_what_was_measured_and_say_what_they_are(tmp_path):
+    write_rows(tmp_path, "train", {"model": "din"}, {"model": "pnn"})
+    report.make_report(str(tmp_path))  # elsewhere than the project's results
+    page = Page(tmp_path)
+    with open(os.path.join(RESULTS, PUBLISHED), newline="") as file:
+        published = list(csv.DictReader(file))
+    assert page.rows("Published, Amazon Electronics") == [
+        {report.heading(column): value for column, value in row.items()} for row in published]
+    din, pnn = page.rows("Training, how good: sample_small (generated sample, no real data)")
+    authors, fuxictr = ("best GAUC published, Amazon Electronics (%s)" % source for source in (
+        "authors' DeepInterestNetwork repository", "FuxiCTR / BARS benchmark"))
+    assert (din[authors], pnn[authors], din[fuxictr], pnn[fuxictr]) == ("0.8698", "0.8679", "0.8835", "")
+    speed = page.rows("Training, how fast: sample_small (generated sample, no real data)")[0]
+    assert speed["seconds per epoch published, Amazon Electronics (authors' DeepInterestNetwork repository)"] == "1009, 1337"
+
+
+def test_a_line_joins_the_batch_sizes_of_a_model_and_a_curve_the_evaluations_of_a_run(tmp_path, drawn):
+    write_all(tmp_path)
+    report.make_report(str(tmp_path))
+    lines, _ = drawn
+    assert lines[:2] == [("din", [256, 1024], [100.5, 300.5]), ("pnn", [256, 1024], [200.5, 500.5])]
+    assert lines.count(("din", [256, 1024], [3.57, 3.57])) == 1  # p50
+    for model in ("din", "pnn"):
+        assert lines.count((model, [0, 100, 200], [0.5, 0.61, 0.7])) == 2  # at each batch size
+        assert lines.count((model, [0.5, 1.5, 2.5], [0.5, 0.61, 0.7])) == 2
+
+
+def test_one_model_at_several_batch_sizes_has_its_curves_in_one_plot(tmp_path, drawn):
+    write_rows(tmp_path, "curves", *(curve((0.5, 0.6), batch_size="1024") + curve((0.5, 0.7), batch_size="256")
+                                     + curve((0.5, 0.8), batch_size="256", num_accelerators="2")))
+    report.make_report(str(tmp_path))
+    assert [path.name for path in tmp_path.glob("*.png")] == ["gauc_din_sample_small.png"]
+    assert drawn[0][:3] == [("256", [0, 100], [0.5, 0.7]), ("256 x 2 accelerators", [0, 100], [0.5, 0.8]),
+                            ("1024", [0, 100], [0.5, 0.6])]
+
+
+@pytest.mark.parametrize("column, value", [("num_accelerators", "2"), ("optimizer", "sgd"), ("seed", "5"), ("epochs", "9"),
+                                           ("learning_rate", "0.5"), ("device", "H200"), ("tensorflow", "1.15.5")])
+def test_runs_that_were_made_otherwise_are_no_part_of_a_line(tmp_path, drawn, column, value):
+    write_rows(tmp_path, "train", {}, {"batch_size": "512", column: value}, {"model": "pnn"})
+    report.make_report(str(tmp_path))
+    labels = {"din, %s %s" % (report.heading(column), text): x for text, x in ((TRAIN[column], [256]), (value, [512]))}
+    assert {label: x for label, x, _ in drawn[0] if label.startswith("din")} == labels
+    assert sum(label.startswith("pnn") for label, _, _ in drawn[0]) == 2  # a line in either panel
+
+
+def test_data_sets_are_kept_apart_and_samples_are_marked(tmp_path, drawn):
+    for stage in COLUMNS:
+        write_rows(tmp_path, stage, {"dataset": "amazon_electronics"}, {"batch_size": "1024"})
+    report.make_report(str(tmp_path))
+    lines, titles = drawn
+    assert lines and all(len(x) == 1 for _, x, _ in lines)
+    page = Page(tmp_path)
+    marked, unmarked = "sample_small (generated sample, no real data)", "amazon_electronics"
+    assert "Partly sample data. sample_small: " in page.text
+    assert page.headings == [
+        unmarked, "Training, how fast: " + unmarked, "Training, how good: " + unmarked, "Inference: " + unmarked,
+        marked, "Training, how fast: " + marked, "Training, how good: " + marked, "Inference: " + marked,
+        "Published figures", "Published, Amazon Electronics"]
+    assert [title.splitlines()[1] for title in titles] == [unmarked] * 4 + [marked] * 4
+    assert len([path for path in tmp_path.glob("*_sample_small.png")]) == 4
+
+
+def test_real_data_alone_has_no_banner_of_a_sample(tmp_path):
+    write_rows(tmp_path, "train", {"dataset": "amazon_electronics"})
+    report.make_report(str(tmp_path))
+    assert "sample" not in re.sub(r"base64,[^\"]*|<style>.*</style>", "", Page(tmp_path).source, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("stages", [("train",), ("infer",), ("curves",), ("train", "infer"), ("train", "curves"),
+                                    ("infer", "curves")])
+def test_any_csv_may_be_missing_or_have_one_row(tmp_path, stages):
+    for stage in stages:
+        write_rows(tmp_path, stage, {})
+    report.make_report(str(tmp_path))
+    page = Page(tmp_path)
+    assert len(page.images()) == sum({"train": 1, "infer": 2, "curves": 1}[stage] for stage in stages)
+    assert [stage for stage in COLUMNS if csv_name(stage) + " of " in page.text] == [
+        stage for stage in COLUMNS if stage in stages]
+
+
+def test_the_page_says_which_machine_and_when(tmp_path):
+    write_rows(tmp_path, "train", {}, {"batch_size": "512", "device": "NVIDIA H200"})
+    os.utime(str(tmp_path / "results_train.csv"), (1e9, 1e9))
+    report.make_report(str(tmp_path))
+    text = Page(tmp_path).text
+    assert "Machine: CPU AMD EPYC (2 cores), TensorFlow 2.21.0" in text
+    assert "Machine: NVIDIA H200, TensorFlow 2.21.0" in text
+    assert re.search(r"results_train.csv of 2001-09-\d\d \d\d:\d\d: 2 rows", text)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_hostile_text_is_shown_letter_by_letter(tmp_path):
+    names = {"model": "_" + HOSTILE, "dataset": "../" + HOSTILE + "\n\x00数", "device": HOSTILE, "tensorflow": HOSTILE}
+    for stage in COLUMNS:
+        write_rows(tmp_path, stage, *[{column: value + ending for column, value in names.items() if column in COLUMNS[stage]}
+                                      for ending in ("", "?")])
+    if sys.version_info < (3, 11):  # whose csv module takes no NUL
+        for stage in COLUMNS:
+            path = tmp_path / csv_name(stage)
+            path.write_bytes(path.read_bytes().replace(b"\0", b"\1"))
+    report.make_report(str(tmp_path))
+    page = Page(tmp_path)
+    assert "script" not in page.tags and {name for _, name, _ in page.attributes} <= {
+        "lang", "charset", "name", "content", "class", "role", "src", "alt", "tabindex", "scope"}
+    assert [row["model"] for title in page.tables if title.startswith("Training, how") for row in page.rows(title)] == [
+        "_" + HOSTILE] * 2 + ["_" + HOSTILE + "?"] * 2
+    assert len(list(tmp_path.glob("*.png"))) == len(page.images()) == 8 and len(list(tmp_path.iterdir())) == 8 + 4
+
+
+@pytest.mark.parametrize("stage, column, value", [
+    ("train", "system_recommendations_per_second", "fast"), ("train", "batch_size", "0"), ("infer", "latency_ms_p99", "nan"),
+    ("infer", "gauc", "-0.5"), ("curves", "seconds", "inf"), ("curves", "step", ""), ("train", "final_loss", "1e300")])
+def test_a_report_that_fails_leaves_the_old_one(remade, monkeypatch, stage, column, value):
+    write_rows(remade, stage, {}, {column: value})
+    before = contents(remade)
+    assert error_of(report.main, monkeypatch, "--results", remade) == (
+        "error: %s has %r as a %s; mend it or move it away" % (remade / csv_name(stage), value, column))
+    assert contents(remade) == before
+
+
+def test_a_report_that_can_not_be_drawn_leaves_the_old_one(remade, monkeypatch):
+    write_rows(remade, "infer", {"batch_size": "2048"})
+    before = contents(remade)
+    monkeypatch.setattr(report, "learning_curves", lambda rows: 1 / 0)  # the last of the plots
+    with pytest.raises(ZeroDivisionError):
+        report.make_report(str(remade))
+    assert contents(remade) == before
+
+
+def test_no_results_at_all_is_an_error(tmp_path, monkeypatch):
+    assert error_of(report.main, monkeypatch, "--results", tmp_path / "none") == (
+        "error: no results in %s; run ./run.sh, or name their folder: --results FOLDER" % (tmp_path / "none"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_users_matplotlibrc_changes_nothing(tmp_path):
+    write_rows(tmp_path, "train", {})
+    report.make_report(str(tmp_path))
+    before = (tmp_path / "throughput_training_sample_small.png").read_bytes()
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 30\nbackend: TkAgg\n")
+    subprocess.run([sys.executable, "-m", "utils.report", "--results", str(tmp_path)], check=True, cwd=ROOT,
+                   env=dict(os.environ, MATPLOTLIBRC=str(tmp_path)))
+    assert (tmp_path / "throughput_training_sample_small.png").read_bytes() == before
+
+
+def test_training_and_inference_do_without_matplotlib():
+    subprocess.run([sys.executable, "-c", "import sys, utils.commands, utils.train_loop, utils.infer_loop\n"
+                    "sys.exit('matplotlib' in sys.modules)"], check=True, cwd=ROOT)
