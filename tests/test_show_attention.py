@@ -1,0 +1,81 @@
+"""utils.show_attention: whose history, which weights, in words and as a plot."""
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.helpers import random_dataset, run_script
+from utils.dataset import write_dataset
+from utils.files import ROOT
+from utils.pickles import dump_parts
+
+DATASET = random_dataset(users=30, items=60, categories=4)
+ASINS = ["B%03d" % item for item in range(60)]
+CATEGORIES = ["Cables $1", "<Tablets>", "Caf\xe9", "d"]
+REVIEWERS = ["A%d" % user for user in range(28)] + ["7", "$A_29"]  # one whose ID looks like another's number
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The flags that name a data set, its original ids, and a model trained on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_dataset(str(folder / "dataset.pkl"), DATASET)
+    dump_parts(str(folder / "remap.pkl"), [{}, DATASET.cate_list, (), (ASINS, CATEGORIES, REVIEWERS), {"dataset": "random"}])
+    flags = ["--dataset", folder / "dataset.pkl", "--save_path", folder / "save_path"]
+    done = run_script("din/train.py", *flags, "--results", folder / "results", "--optimizer", "adam", "--lr", 0.01)
+    assert done.returncode == 0, done.stderr
+    return folder, flags + ["--remap", folder / "remap.pkl"]
+
+
+def show(flags, *more):
+    return run_script("-m", "utils.show_attention", *flags, *more)
+
+
+@pytest.mark.parametrize("user, number", [("A7", 7), ("0", 0), ("7", 28), ("$A_29", 29)])
+def test_a_users_purchases_are_shown_with_their_weights(trained, user, number):
+    folder, flags = trained
+    done = show(flags, "--user", user)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    row, = np.flatnonzero(DATASET.test.users == number)
+    history = DATASET.test.history_items[DATASET.test.offsets[row]:][:DATASET.test.lengths[row]]
+    candidates = [DATASET.test.positives[row], DATASET.test.negatives[row]]
+
+    assert lines[0] == "user %s (number %d), %d purchases" % (REVIEWERS[number], number, len(history))
+    for line, what, item in zip(lines[1:3], ("positive", "negative"), candidates):
+        assert line.startswith("%s: %s  %s  (click probability 0." % (what, ASINS[item], CATEGORIES[DATASET.cate_list[item]]))
+    found = [re.match(r" *([\d.]+)([* ]) +([\d.]+)([* ])  (.*)", line).groups() for line in lines[5:-1]]
+    assert [names for *_, names in found] == ["%s  %s" % (ASINS[item], CATEGORIES[DATASET.cate_list[item]]) for item in history]
+    assert [(first, second) for _, first, _, second, _ in found] == [
+        tuple("*" if DATASET.cate_list[item] == DATASET.cate_list[candidate] else " " for candidate in candidates)
+        for item in history]
+    for column in (0, 2):
+        assert sum(float(weights[column]) for weights in found) == pytest.approx(1, abs=1e-4 * len(history))
+    plot = folder / "save_path" / ("attention_%s.png" % REVIEWERS[number])
+    assert lines[-1] == "drawn in %s" % os.path.relpath(str(plot), ROOT)
+    assert plot.read_bytes().startswith(b"\x89PNG") and plot.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("flags, error", [
+    (["--user", "A99"], "there is no user A99; give a reviewerID, or a number from 0 to 29"),
+    (["--user", "30"], "there is no user 30; give a reviewerID, or a number from 0 to 29"),
+    (["--user", "1", "--model", "pnn"], "argument --model: invalid choice: 'pnn' (choose from "),
+    (["--user", "1", "--save_path", "nowhere"], "no checkpoint nowhere/ckpt; train first: python train.py"),
+    (["--user", "1", "--model", "din_dice"], "the checkpoint in "),
+])
+def test_what_is_not_there_is_said(trained, flags, error):
+    done = show(trained[1], *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: " + error) and done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_sees_no_error(trained):
+    command = [sys.executable, "-m", "utils.show_attention", "--user", "A7"] + [str(flag) for flag in trained[1]]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
