@@ -78,6 +78,17 @@ def train_parser(folder, description, optimizer, learning_rates):
     return parser
 
 
+def infer_parser(folder, description):
+    """A parser with all of infer.py's arguments."""
+    parser = common_parser(folder, description)
+    parser.add_argument("--num_ads", type=at_least(2), default=2, help="candidates scored per user: the positive, the "
+                        "negative, and others drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=1234, help="of the candidates drawn (default: %(default)s)")
+    parser.add_argument("--duration", type=positive_float, default=0, metavar="SECONDS",
+                        help="score the test set over and over for so long, for steady figures (default: once)")
+    return parser
+
+
 def model_class(name):
     """The class of one of MODELS."""
     folder, variant = re.match(r"(.+?)(_dice)?$", name).groups()
@@ -104,4 +115,4 @@ def train(folder, description, optimizer, learning_rates):
 
 def infer(folder, description):
     """The command `python infer.py` of the model in `folder`."""
-    _run("infer", folder, common_parser(folder, description))
+    _run("infer", folder, infer_parser(folder, description))
