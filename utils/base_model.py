@@ -26,7 +26,7 @@ from utils.tf1 import tf
 PAIRS_AT_ONCE = 1 << 18
 
 History = collections.namedtuple("History", "items segments lengths")
-History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py."""
+History.__doc__ = """The histories of B users: items [N], segments [N] or None where B is 1, lengths [B]; see utils/batches.py."""
 
 
 class BaseModel:
@@ -38,30 +38,38 @@ class BaseModel:
       num_accelerators: devices to split each batch over.
       shards: towers on each device.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
+      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate.
 
     Attributes:
       inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
+      pair_scores: [N, C] what the model computes of each history item and candidate alone, whoever the user is; None
+        where there is nothing such.
     """
 
-    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1):
+    pair_scores = None
+
+    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
+                 one_user=False):
         self._embeddings = Embeddings(item_count, cate_count, cate_list)
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self.inputs, self.logits = [], []
         devices = device_names(num_accelerators)
+        users = 1 if one_user else None
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             for index, device in enumerate(np.repeat(devices, shards)):  # the first tower makes the variables, there
                 with tf.device(device), tf.name_scope("tower_%d" % index):
                     inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
                                    tf.placeholder(tf.int32, [None], "segments"),
-                                   tf.placeholder(tf.int32, [None], "lengths"),
-                                   tf.placeholder(tf.int32, [None, None], "candidates"),
-                                   tf.placeholder(tf.float32, [None, None], "labels"))
+                                   tf.placeholder(tf.int32, [users], "lengths"),
+                                   tf.placeholder(tf.int32, [users, None], "candidates"),
+                                   tf.placeholder(tf.float32, [users, None], "labels"))
                     self.inputs.append(inputs)
-                    self.logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
+                    segments = None if one_user else inputs.segments
+                    self.logits.append(self.logit(History(inputs.history, segments, inputs.lengths),
                                                    inputs.candidates))
         self.variables = tf.trainable_variables()
         if optimizer:

@@ -35,7 +35,11 @@ def infer(model_class, batches, name, arguments):
     dataset = read_dataset(arguments.dataset)
     batch_size = arguments.batch_size * arguments.num_accelerators
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
-    with restored(model_class, name, dataset, arguments) as (model, checkpoint_step):
+
+    def make():
+        return build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+
+    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators) as (model, _, checkpoint_step):
         def test_batches():
             return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
 
@@ -71,21 +75,25 @@ def infer(model_class, batches, name, arguments):
 
 
 @contextlib.contextmanager
-def restored(model_class, name, dataset, arguments):
-    """Yields the model with the best checkpoint of arguments.save_path, in a session of its own, and its global step.
+def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=None):
+    """Yields a model with the best checkpoint in `save_path`, started; its session; and the checkpoint's global step.
+
+    Args:
+      make: makes the model, in the default graph.
+      name, dataset: what it must have been trained as, and on.
+      num_threads: how many threads will call the session at a time; None: as many as the model has towers.
 
     Raises:
-      UserError: there is none, or it is damaged, or of another model or data set.
+      UserError: there is no checkpoint, or it is damaged, or of another model or data set.
     """
     with tf.Graph().as_default() as graph:
-        model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+        model = make()
         graph.finalize()
-        with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
-            checkpoints = Checkpoints(arguments.save_path, model.saver)
+        with tf.Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
+            checkpoints = Checkpoints(save_path, model.saver)
             state = checkpoints.state()
             if state:  # a checkpoint from elsewhere, such as the authors', has none
-                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)},
-                               arguments.save_path)
+                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
             checkpoints.restore(session, BEST)
             model.start(session)
-            yield model, int(session.run(model.global_step))
+            yield model, session, int(session.run(model.global_step))
