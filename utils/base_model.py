@@ -36,7 +36,7 @@ class BaseModel:
       item_count, cate_count: number of items and of categories.
       cate_list: [item_count] category of each item.
       num_accelerators: devices to split each batch over.
-      shards: towers on each device.
+      shards: towers on each device; 0 for a model whose `logit` is called by others, who make the saver.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
       one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate.
 
@@ -75,7 +75,8 @@ class BaseModel:
         if optimizer:
             with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
                 self._build_update(optimizer)
-        self.saver = tf.train.Saver(max_to_keep=None)
+        if self.inputs:
+            self.saver = tf.train.Saver(max_to_keep=None)
 
     def logit(self, history, candidate):
         """[B, C] logits of `candidate` [B, C], given the `History` of B users: the model itself."""

@@ -1,4 +1,4 @@
-"""The commands train.py and infer.py, the same in every model's folder: their arguments, and what they call."""
+"""The commands train.py, infer.py and export.py, the same in every model's folder: their arguments, and what they call."""
 import argparse
 import importlib
 import math
@@ -39,18 +39,24 @@ def seed_number(text):
     return value
 
 
-def common_parser(folder, description):
-    """A parser with the arguments that training and inference of the model in `folder` share."""
+def model_parser(folder, description):
+    """A parser with the arguments that say which model in `folder` is meant."""
     parser = Parser(description=description)
-    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
-    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
     parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
                         help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
-    parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     parser.set_defaults(dice=False)
     if os.path.exists(os.path.join(folder, "model_dice.py")):
         parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
+    return parser
+
+
+def common_parser(folder, description):
+    """A parser with the arguments that training and inference of the model in `folder` share."""
+    parser = model_parser(folder, description)
+    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
+    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
+    parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     return parser
 
 
@@ -94,6 +100,16 @@ def infer_parser(folder, description):
     return parser
 
 
+def export_parser(folder, description):
+    """A parser with all of export.py's arguments."""
+    parser = model_parser(folder, description)
+    parser.add_argument("--format", choices=["saved_model", "frozen", "onnx"], default="saved_model", help="default: %(default)s")
+    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or a file "
+                        "(default: saved_model, frozen.pb or padded.onnx in save_path)")
+    parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
+    return parser
+
+
 def model_class(name):
     """The class of one of MODELS."""
     folder, variant = re.match(r"(.+?)(_dice)?$", name).groups()
@@ -134,3 +150,11 @@ def infer(folder, description):
         _function("utils.top_k", "recommend")(model_class(name), name, arguments)
     else:
         _function("utils.infer_loop", "infer")(model_class(name), _batches(folder), name, arguments)
+
+
+def export(folder, description):
+    """The command `python export.py` of the model in `folder`."""
+    arguments, name = _parsed(folder, export_parser(folder, description))
+    if arguments.remap and arguments.format != "saved_model":
+        raise UserError("--remap goes with --format saved_model; see export.py --help")
+    _function("utils.export", "export")(model_class(name), name, arguments)

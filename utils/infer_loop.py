@@ -39,7 +39,8 @@ def infer(model_class, batches, name, arguments):
     def make():
         return build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
 
-    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators) as (model, _, checkpoint_step):
+    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators) as (model, session, checkpoint_step):
+        session.graph.finalize()
         def test_batches():
             return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
 
@@ -86,9 +87,8 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=Non
     Raises:
       UserError: there is no checkpoint, or it is damaged, or of another model or data set.
     """
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default():
         model = make()
-        graph.finalize()
         with tf.Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
             checkpoints = Checkpoints(save_path, model.saver)
             state = checkpoints.state()

@@ -52,6 +52,7 @@ def recommend(model_class, name, arguments):
         return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, one_user=True)
 
     with restored(make, name, dataset, arguments.save_path, 1, cores()) as (model, session, _):
+        session.graph.finalize()
         ranker = Ranker(model, session, dataset.item_count)
         with replacing(output, "w", newline="", encoding="utf-8") as file, tqdm(
                 total=len(users) * dataset.item_count, desc="ranking", unit=" recommendations", unit_scale=True,
