@@ -11,9 +11,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BASE_PYTHON=${BASE_PYTHON:-python3}   # makes the environment where there is none yet
 
 wanted=(base)
+optional=
 case "$*" in
   "") ;;
-  --test) wanted+=(test) ;;
+  --test)
+    wanted+=(test serve)
+    optional=onnx  # what a TensorFlow that is there already may not go together with
+    ;;
   *) fail "unknown arguments: $*; usage: ./setup.sh [--test]" ;;
 esac
 
@@ -52,7 +56,7 @@ else
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then build=gpu; else build=cpu; fi
   echo "Installing TensorFlow ($build build) and what else is needed into $ENVIRONMENT ..."
   pip --requirement "$ROOT/requirements/tensorflow-$build.txt" \
-    $(for part in "${wanted[@]}"; do echo "--requirement $ROOT/requirements/$part.txt"; done)
+    $(for part in "${wanted[@]}" $optional; do echo "--requirement $ROOT/requirements/$part.txt"; done)
 fi
 
 cd "$ROOT"

@@ -18,8 +18,8 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
-from utils.base_model import ATTENTION_SCORES, BaseModel
-from utils.layers import dense, matmul, matrix, soft_pooling, spread, vector, width_of
+from utils.base_model import BaseModel
+from utils.layers import dense, matmul, matrix, products, soft_pooling, spread, vector, width_of
 from utils.tf1 import tf
 
 
@@ -44,17 +44,18 @@ class Model(BaseModel):
         with tf.name_scope("embedding"):
             k, q = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
         with tf.name_scope("attention"):
-            u = attention(q, k, history.segments)                               # [B, C, H]
-            u = dense(u, width_of(u), "hist_fcn", norm="batch_normalization")
+            self.attention_scores = attention(q, k, history.segments)           # [N, C]
+            u = soft_pooling(self.attention_scores, k, history.segments, layer=lambda rows: dense(
+                rows, width_of(rows), "hist_fcn", norm="batch_normalization"))  # [B, C, H]
         with tf.name_scope("mlp"):
-            x = tf.concat([u, q, u * q], axis=-1)                               # [B, C, 3 H]
-            x = self.activation(dense(x, 80, "f1", norm="b1"), "dice_1")        # [B, C, 80]
+            x = dense([u, q, u * q], 80, "f1", norm="b1")                       # [B, C, 80]
+            x = self.activation(x, "dice_1")
             x = self.activation(dense(x, 40, "f2"), "dice_2")                   # [B, C, 40]
             return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)
 
 
 def attention(q, k, segments):
-    """Sums each history, weighted by how much its items matter to the candidate (the paper's equation 3).
+    """How much each history item matters to each candidate (the a of the paper's equation 3, before the softmax).
 
     The first layer reads [q, k, q - k, q * k]. Its kernel has four blocks of H rows, and
 
@@ -69,16 +70,14 @@ def attention(q, k, segments):
       segments: [N] whose history each item is in, ascending.
 
     Returns:
-      [B, C, H].
+      [N, C].
     """
     width = width_of(k)
     with tf.variable_scope("f1_att"):
         w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]), 4)     # [H, 80] each
         q_part = matmul(q, w_q + w_d) + vector("bias", 80)                      # [B, C, 80]
         k_part = matmul(k, w_k - w_d)                                           # [N, 80]
-        qk = spread(q, segments) * tf.expand_dims(k, 1)                         # [N, C, H]
-        x = matmul(qk, w_p) + tf.expand_dims(k_part, 1) + spread(q_part, segments)  # [N, C, 80]
+        qk_part = products(spread(q, segments), k, w_p)                         # [N, C, 80]
+        x = qk_part + tf.expand_dims(k_part, 1) + spread(q_part, segments)
     x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
-    scores = tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5          # [N, C]
-    tf.add_to_collection(ATTENTION_SCORES, scores)  # for those who ask what the attention looks at
-    return soft_pooling(scores, k, segments)
+    return tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5            # [N, C]

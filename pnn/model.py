@@ -42,7 +42,6 @@ class Model(BaseModel):
             u = dense(u, width_of(u), "dense", norm="batch_normalization")
             u = beside_each(u, i)                                               # [B, C, H]
         with tf.name_scope("mlp"):
-            x = tf.concat([u, i, u * i], axis=-1)                               # [B, C, 3 H]
-            x = dense(x, 80, "f1", tf.sigmoid, norm="b1")                       # [B, C, 80]
+            x = dense([u, i, u * i], 80, "f1", tf.sigmoid, norm="b1")               # [B, C, 80]
             x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
             return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)

@@ -17,7 +17,7 @@ from tests.helpers import Graph, golden, random_dataset, run_script
 from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
 from utils.checkpoints import Checkpoints
-from utils.commands import MODELS, common_parser, model_class, train_parser
+from utils.commands import MODELS, infer_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT, UserError
 from utils.infer_loop import infer
@@ -51,7 +51,7 @@ class Folder:
         return self.rows("train")[-1]
 
     def infer(self, *flags):
-        infer(model_class(self.model), batches, self.model, self._arguments(common_parser(self.path, ""), flags))
+        infer(model_class(self.model), batches, self.model, self._arguments(infer_parser(self.path, ""), flags))
         return self.rows("infer")[-1]
 
     def rows(self, stage):

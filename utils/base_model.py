@@ -21,10 +21,12 @@ from utils.optimizers import clipped_update
 from utils.towers import device_names
 from utils.tf1 import tf
 
-History = collections.namedtuple("History", "items segments lengths")
-History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py."""
+# (history item, candidate) and (user, candidate) pairs scored at once: DIN builds rows of H for each, some 200 MB together
+# here. With a quarter as many or four times as many, 100 candidates for each of 1,024 users take up to a half longer.
+PAIRS_AT_ONCE = 1 << 18
 
-ATTENTION_SCORES = "attention_scores"  # the collection in which a model puts them, [N, C], before the softmax
+History = collections.namedtuple("History", "items segments lengths")
+History.__doc__ = """The histories of B users: items [N], segments [N] or None where B is 1, lengths [B]; see utils/batches.py."""
 
 
 class BaseModel:
@@ -34,40 +36,50 @@ class BaseModel:
       item_count, cate_count: number of items and of categories.
       cate_list: [item_count] category of each item.
       num_accelerators: devices to split each batch over.
-      shards: towers on each device.
+      shards: towers on each device; 0 for a model whose `logit` is called by others, who make the saver.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
+      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate.
 
     Attributes:
       inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
+      attention_scores: [N, C] how much each history item matters to each candidate, whoever the user is, before the softmax
+        over a history; a model with attention sets it in `logit`, and it is the latest tower's.
     """
 
-    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1):
+    attention_scores = None
+
+    def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
+                 one_user=False):
         self._embeddings = Embeddings(item_count, cate_count, cate_list)
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
-        self.inputs, self.logits = [], []
+        self.inputs, self.logits, self._attention_scores = [], [], []  # of each tower
         devices = device_names(num_accelerators)
+        users = 1 if one_user else None
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             for index, device in enumerate(np.repeat(devices, shards)):  # the first tower makes the variables, there
                 with tf.device(device), tf.name_scope("tower_%d" % index):
                     inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
                                    tf.placeholder(tf.int32, [None], "segments"),
-                                   tf.placeholder(tf.int32, [None], "lengths"),
-                                   tf.placeholder(tf.int32, [None, None], "candidates"),
-                                   tf.placeholder(tf.float32, [None, None], "labels"))
+                                   tf.placeholder(tf.int32, [users], "lengths"),
+                                   tf.placeholder(tf.int32, [users, None], "candidates"),
+                                   tf.placeholder(tf.float32, [users, None], "labels"))
                     self.inputs.append(inputs)
-                    self.logits.append(self.logit(History(inputs.history, inputs.segments, inputs.lengths),
+                    segments = None if one_user else inputs.segments
+                    self.logits.append(self.logit(History(inputs.history, segments, inputs.lengths),
                                                    inputs.candidates))
-        self._attention_scores = tf.get_collection(ATTENTION_SCORES)  # of each tower; none where there is no attention
+                    if self.attention_scores is not None:
+                        self._attention_scores.append(self.attention_scores)
         self.variables = tf.trainable_variables()
         if optimizer:
             with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
                 self._build_update(optimizer)
                 self._norms = self._embeddings.norms()
-        self.saver = tf.train.Saver(max_to_keep=None)
+        if self.inputs:
+            self.saver = tf.train.Saver(max_to_keep=None)
 
     def logit(self, history, candidate):
         """[B, C] logits of `candidate` [B, C], given the `History` of B users: the model itself."""
@@ -126,9 +138,15 @@ class BaseModel:
         return float(self.session.run([self.loss, self.update], dict(zip(self._trained, values)), options, trace)[0])
 
     def score(self, batch):
-        """Returns the logits [B, C] of `batch`."""
+        """Returns the logits [B, C] of `batch`; many candidates are scored in several calls, which bounds the memory."""
         parts = split_batch(batch, len(self.inputs))
-        return np.concatenate(self._score(*[array for part in parts for array in part[:4]]))
+        together = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
+        scores = []
+        for first in range(0, batch.candidates.shape[1], together):
+            ads = slice(first, first + together)
+            scores.append(np.concatenate(self._score(*[
+                array for part in parts for array in part[:3] + (part.candidates[:, ads],)])))
+        return np.concatenate(scores, axis=1)
 
     def attention_weights(self, batch):
         """How much each history item of `batch` counts for each candidate, [N, C]: each history's weights add up to 1.

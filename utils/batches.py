@@ -62,11 +62,34 @@ def train_batches(train, batch_size, seed, epoch, skip=0):
                     lambda rows: train.labels[rows, np.newaxis].astype(np.float32), batch_size)
 
 
-def test_batches(test, batch_size):
-    """Yields the TestSet `test` in order, each user with the candidates [positive, negative]; the last may be partial."""
-    return _batches(test, np.arange(len(test.users)),
-                    lambda rows: np.stack([test.positives[rows], test.negatives[rows]], axis=1),
-                    lambda rows: np.tile(np.array([1, 0], np.float32), (len(rows), 1)), batch_size)
+def test_batches(test, batch_size, num_ads=2, draw=None):
+    """Yields the TestSet `test` in order, each user with `num_ads` candidates; the last may be partial.
+
+    They are [positive, negative, and what draw(rows) [rows, num_ads - 2] gives]; only the positive has label 1.
+    """
+    def candidates(rows):
+        own = np.stack([test.positives[rows], test.negatives[rows]], axis=1)
+        return np.concatenate([own, draw(rows)], axis=1) if draw else own
+
+    label = (np.arange(num_ads) == 0).astype(np.float32)
+    return _batches(test, np.arange(len(test.users)), candidates, lambda rows: np.tile(label, (len(rows), 1)), batch_size)
+
+
+def draw_ads(rows, count, item_count, seed):
+    """Draws `count` items for each of `rows`, [rows, count], uniform over 0 .. item_count - 1.
+
+    What a row is given depends on the seed and on the row alone, whatever batch it is in, and is the start of what it is
+    given with a larger `count`: each item is a hash of (seed, row, column), by the finalizer of SplitMix64 (Steele, Lea
+    and Flood 2014, "Fast splittable pseudorandom number generators").
+    """
+    def mixed(x):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+    x = np.array([seed + 1], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for index in (np.asarray(rows)[:, np.newaxis], np.arange(count)):
+        x = mixed(x + index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return ((x >> np.uint64(32)) * np.uint64(item_count) >> np.uint64(32)).astype(np.int32)
 
 
 def split_batch(batch, shares):

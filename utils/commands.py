@@ -1,11 +1,11 @@
-"""The commands train.py and infer.py, the same in every model's folder: their arguments, and what they call."""
+"""The commands train.py, infer.py and export.py, the same in every model's folder: their arguments, and what they call."""
 import argparse
 import importlib
 import math
 import os
 import re
 
-from utils.files import Parser
+from utils.files import Parser, UserError
 from utils.results import RESULTS
 
 
@@ -39,18 +39,24 @@ def seed_number(text):
     return value
 
 
-def common_parser(folder, description):
-    """A parser with the arguments that training and inference of the model in `folder` share."""
+def model_parser(folder, description):
+    """A parser with the arguments that say which model in `folder` is meant."""
     parser = Parser(description=description)
-    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
-    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
     parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
                         help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
-    parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     parser.set_defaults(dice=False)
     if os.path.exists(os.path.join(folder, "model_dice.py")):
         parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
+    return parser
+
+
+def common_parser(folder, description):
+    """A parser with the arguments that training and inference of the model in `folder` share."""
+    parser = model_parser(folder, description)
+    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
+    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
+    parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     return parser
 
 
@@ -80,30 +86,77 @@ def train_parser(folder, description, optimizer, learning_rates):
     return parser
 
 
+def infer_parser(folder, description):
+    """A parser with all of infer.py's arguments."""
+    parser = common_parser(folder, description)
+    parser.add_argument("--num_ads", type=at_least(2), default=2, help="candidates scored per user: the positive, the "
+                        "negative, and others drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=1234, help="of the candidates drawn (default: %(default)s)")
+    parser.add_argument("--duration", type=positive_float, default=0, metavar="SECONDS",
+                        help="score the test set over and over for so long, for steady figures (default: once)")
+    parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each test "
+                        "user and write the highest K items; on one accelerator")
+    parser.add_argument("--output", help="with --top_k: the CSV to write (default: recommendations.csv)")
+    parser.add_argument("--users", type=at_least(1), help="with --top_k: of the first so many test users (default: all)")
+    parser.add_argument("--remap", help="with --top_k: the original ids (default: raw_data/remap.pkl)")
+    return parser
+
+
+def export_parser(folder, description):
+    """A parser with all of export.py's arguments."""
+    parser = model_parser(folder, description)
+    parser.add_argument("--format", choices=["saved_model", "frozen", "onnx"], default="saved_model", help="default: %(default)s")
+    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or a file "
+                        "(default: saved_model, frozen.pb or padded.onnx in save_path)")
+    parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
+    return parser
+
+
 def model_class(name):
     """The class of one of MODELS."""
     folder, variant = re.match(r"(.+?)(_dice)?$", name).groups()
     return importlib.import_module("%s.model%s" % (folder, variant or "")).Model
 
 
-def _run(function, folder, parser):
-    """Parses the command line, then calls train_loop.train or infer_loop.infer with the model in `folder`."""
+def _parsed(folder, parser):
+    """Parses the command line of a script of the model in `folder`; returns (arguments, what the CSVs call the model)."""
     arguments = parser.parse_args()
-    model = os.path.basename(folder)
-    name = model + "_dice" if arguments.dice else model
     if arguments.dice and arguments.save_path == parser.get_default("save_path"):
         arguments.save_path = os.path.join(arguments.save_path, "dice")
-    # Imported now that the flags are known to be right: TensorFlow takes seconds to load.
-    batches = importlib.import_module("%s.input" % model)
-    loop = importlib.import_module("utils.%s_loop" % function)
-    getattr(loop, function)(model_class(name), batches, name, arguments)
+    return arguments, os.path.basename(folder) + ("_dice" if arguments.dice else "")
+
+
+def _function(module, name):
+    """A function of the project, imported now that the flags are known to be right: TensorFlow takes seconds to load."""
+    return getattr(importlib.import_module(module), name)
+
+
+def _batches(folder):
+    """What the model in `folder` reads: its input.py."""
+    return importlib.import_module("%s.input" % os.path.basename(folder))
 
 
 def train(folder, description, optimizer, learning_rates):
     """The command `python train.py` of the model in `folder`; the other arguments are train_parser's."""
-    _run("train", folder, train_parser(folder, description, optimizer, learning_rates))
+    arguments, name = _parsed(folder, train_parser(folder, description, optimizer, learning_rates))
+    _function("utils.train_loop", "train")(model_class(name), _batches(folder), name, arguments)
 
 
 def infer(folder, description):
     """The command `python infer.py` of the model in `folder`."""
-    _run("infer", folder, common_parser(folder, description))
+    arguments, name = _parsed(folder, infer_parser(folder, description))
+    for flag in ("output", "users", "remap"):
+        if getattr(arguments, flag) and not arguments.top_k:
+            raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
+    if arguments.top_k:
+        _function("utils.top_k", "recommend")(model_class(name), name, arguments)
+    else:
+        _function("utils.infer_loop", "infer")(model_class(name), _batches(folder), name, arguments)
+
+
+def export(folder, description):
+    """The command `python export.py` of the model in `folder`."""
+    arguments, name = _parsed(folder, export_parser(folder, description))
+    if arguments.remap and arguments.format != "saved_model":
+        raise UserError("--remap goes with --format saved_model; see export.py --help")
+    _function("utils.export", "export")(model_class(name), name, arguments)

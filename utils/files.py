@@ -86,6 +86,31 @@ def replacing(path, mode="wb", **open_options):
         raise
 
 
+@contextlib.contextmanager
+def replacing_folder(path):
+    """Makes a folder beside `path` to write into, which takes the place of `path` once the block has ended well.
+
+    Raises:
+      UserError: it can't be written; what was there before stays.
+    """
+    path = os.path.abspath(path)
+    beside, before = (os.path.join(os.path.dirname(path), ".%s.%s" % (os.path.basename(path), kind))
+                      for kind in ("part", "before"))
+    for left in (beside, before):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    make_folder(os.path.dirname(path))
+    try:
+        yield beside
+        if os.path.exists(path):
+            os.rename(path, before)
+        os.rename(beside, path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
 def _open_beside(path):
     """Makes a locked file beside `path`, and removes those that killed processes left; returns (descriptor, path)."""
     folder, prefix, suffix = os.path.dirname(path), ".%s." % os.path.basename(path), ".part"

@@ -1,10 +1,14 @@
 """Inference: the best checkpoint, a warm-up, timed scoring of the whole test set, the row in results_infer.csv."""
+import contextlib
+import functools
 import itertools
+import time
 
 import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
+from utils.batches import draw_ads
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.results import add_rows, report_throughput
@@ -17,7 +21,7 @@ WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kern
 
 
 def infer(model_class, batches, name, arguments):
-    """Scores every test user's positive and negative with the best checkpoint; adds a row to results_infer.csv.
+    """Scores every test user's candidates with the best checkpoint; adds a row to results_infer.csv.
 
     Args:
       model_class: a subclass of BaseModel.
@@ -30,36 +34,66 @@ def infer(model_class, batches, name, arguments):
     """
     dataset = read_dataset(arguments.dataset)
     batch_size = arguments.batch_size * arguments.num_accelerators
-    with tf.Graph().as_default() as graph:
-        model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
-        graph.finalize()
-        with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
-            checkpoints = Checkpoints(arguments.save_path, model.saver)
-            state = checkpoints.state()
-            if state:  # a checkpoint from elsewhere, such as the authors', has none
-                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)},
-                               arguments.save_path)
-            checkpoints.restore(session, BEST)
-            model.start(session)
+    draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
 
-            for batch in itertools.islice(batches.test_batches(dataset.test, batch_size), WARM_UP_BATCHES):
-                model.score(batch)
-            accelerator, latencies, scores = Stopwatch(), [], []
-            with tqdm(total=len(dataset.test.users), desc="inference", unit=" users", disable=None) as bar:
-                for batch in batches.test_batches(dataset.test, batch_size):
+    def make():
+        return build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+
+    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators) as (model, session, checkpoint_step):
+        session.graph.finalize()
+        def test_batches():
+            return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
+
+        for batch in itertools.islice(test_batches(), WARM_UP_BATCHES):
+            model.score(batch)
+        accelerator, latencies, scores, recommendations = Stopwatch(), [], [], 0
+        total = len(dataset.test.users) * arguments.num_ads
+        started = time.perf_counter()
+        with tqdm(total=total, desc="inference", unit=" recommendations", unit_scale=True, disable=None) as bar:
+            while recommendations < total or time.perf_counter() - started < arguments.duration:
+                for batch in test_batches():
                     with accelerator:
-                        scores.append(model.score(batch))
+                        logits = model.score(batch)
                     latencies.append(1000 * accelerator.last)
-                    bar.update(len(batch.lengths))
-            checkpoint_step = int(session.run(model.global_step))
+                    if recommendations < total:
+                        scores.append(logits[:, :2])
+                    recommendations += logits.size
+                    seconds = time.perf_counter() - started
+                    bar.total = max(total, int(recommendations * arguments.duration / seconds))
+                    bar.update(logits.size)
+                    if recommendations > total and seconds >= arguments.duration:
+                        break
 
-    scores = np.concatenate(scores)
-    gauc, auc = metrics.gauc_and_auc(scores)
-    p50, p99 = np.percentile(latencies, [50, 99])
+    gauc, auc = metrics.gauc_and_auc(np.concatenate(scores))
+    p50, p90, p99 = np.percentile(latencies, [50, 90, 99])
     log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
-    log("Latency per batch in milliseconds: p50 %.3f, p99 %.3f" % (p50, p99))
+    log("Latency per batch in milliseconds: p50 %.3f, p90 %.3f, p99 %.3f" % (p50, p90, p99))
     row = {"latency_ms_p50": "%.3f" % p50, "latency_ms_p99": "%.3f" % p99, "gauc": "%.6f" % gauc, "auc": "%.6f" % auc,
            "checkpoint_step": checkpoint_step}
     row.update(settings(name, dataset, arguments))
-    row.update(report_throughput(log, scores.size, system_seconds(), accelerator.seconds))
+    row.update(report_throughput(log, recommendations, system_seconds(), accelerator.seconds))
     add_rows(arguments.results, {"infer": [row]})
+
+
+@contextlib.contextmanager
+def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=None):
+    """Yields a model with the best checkpoint in `save_path`, started; its session; and the checkpoint's global step.
+
+    Args:
+      make: makes the model, in the default graph.
+      name, dataset: what it must have been trained as, and on.
+      num_threads: how many threads will call the session at a time; None: as many as the model has towers.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged, or of another model or data set.
+    """
+    with tf.Graph().as_default():
+        model = make()
+        with tf.Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
+            checkpoints = Checkpoints(save_path, model.saver)
+            state = checkpoints.state()
+            if state:  # a checkpoint from elsewhere, such as the authors', has none
+                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
+            checkpoints.restore(session, BEST)
+            model.start(session)
+            yield model, session, int(session.run(model.global_step))

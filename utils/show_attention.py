@@ -107,8 +107,12 @@ def main():
     dataset = read_dataset(arguments.dataset)
     names = read_names(dataset, arguments.remap)
     row = row_of_user(dataset, names, arguments.user)
-    from utils.trained import trained_model  # TensorFlow takes seconds to load
-    with trained_model(model_class(arguments.model), arguments.model, dataset, save_path) as model:
+    from utils.infer_loop import restored  # TensorFlow takes seconds to load
+    from utils.train_loop import build
+
+    def make():
+        return build(model_class(arguments.model), dataset, 1, 1)
+    with restored(make, arguments.model, dataset, save_path) as (model, *_):
         items, candidates, weights, logits = attention_of(model, dataset, row)
     shown = dataset, names, row, items, candidates, weights
     output = arguments.output or os.path.join(save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])

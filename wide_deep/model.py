@@ -48,7 +48,6 @@ class Model(BaseModel):
             x = tf.stack([x[..., 0], x[..., -1], x[..., EMBEDDING_WIDTH]], axis=-1)  # [B, C, 3]
             wide = tf.squeeze(dense(x, 1, "f_wide"), axis=-1)                   # [B, C]
         with tf.name_scope("mlp"):
-            x = tf.concat([u, i], axis=-1)                                      # [B, C, 2 H]
-            x = dense(x, 80, "f1", tf.sigmoid, norm="b1")                       # [B, C, 80]
+            x = dense([u, i], 80, "f1", tf.sigmoid, norm="b1")                      # [B, C, 80]
             x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
             return tf.squeeze(dense(x, 1, "f3"), axis=-1) + wide + self.item_bias(candidate)

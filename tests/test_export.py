@@ -1,0 +1,221 @@
+"""What export.py writes gives infer.py's scores to those who load it without this project."""
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.helpers import Graph, flat_batch, random_dataset
+from tests.oracle import padded
+from tests.test_names import DATASET as NAMED, written as write_names
+from tests.test_training import Folder
+from utils import export as exporting
+from utils.batches import flat_histories
+from utils.commands import MODELS, export_parser, model_class
+from utils.files import UserError, replacing_folder
+from utils.tf1 import tf
+
+DATASET = random_dataset()
+ITEMS = DATASET.item_count
+HISTORIES = [flat_histories(DATASET.test, np.array([row])) for row in range(12)]
+CANDIDATES = np.random.RandomState(5).randint(0, ITEMS, (12, 9)).astype(np.int32)
+BATCH = flat_batch(HISTORIES, CANDIDATES)
+PADDED, LENGTHS = padded(HISTORIES)
+LOADER = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+path, requests, answers = sys.argv[1:]
+requests = np.load(requests)
+parts = ("items", "lengths", "candidates")
+found = {}
+if hasattr(tf, "Session"):  # TensorFlow 1.15
+    with tf.Session() as session:
+        signatures = tf.saved_model.loader.load(session, ["serve"], path).signature_def
+        for name in ("flat", "padded"):
+            signature = signatures[name]
+            feeds = {signature.inputs[part].name: requests[name + part] for part in parts}
+            for output in ("logits", "probabilities"):
+                found[name + output] = session.run(signature.outputs[output].name, feeds)
+else:
+    signatures = tf.saved_model.load(path).signatures
+    for name in ("flat", "padded"):
+        outputs = signatures[name](**{part: tf.constant(requests[name + part]) for part in parts})
+        found.update({name + output: value.numpy() for output, value in outputs.items()})
+assert not any(name.split(".")[0] in ("utils", "din") for name in sys.modules)
+np.savez(answers, **found)
+"""
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+class Exported:
+    """A trained model, its scores, and what export.py makes of it."""
+
+    def __init__(self, path, name):
+        self.folder, self.name = Folder(path / name, DATASET, model=name), name
+        self.folder.train("--batch_size", 64, "--max_steps", 9)
+
+    def __call__(self, *flags):
+        """Exports with `flags`."""
+        exporting.export(model_class(self.name), self.name, export_parser(self.folder.path, "").parse_args(flags))
+
+    def path(self, *parts):
+        return os.path.join(self.folder.save_path, *parts)
+
+    def version(self):
+        name, = os.listdir(self.path("saved_model"))
+        return self.path("saved_model", name)
+
+    def expected(self, batch=BATCH):
+        """(the logits of `batch`, the learned item biases)."""
+        reader = tf.train.load_checkpoint(self.path("ckpt"))
+        with Graph(self.name, ITEMS, DATASET.cate_count, DATASET.cate_list, optimizer=None) as graph:
+            for variable in graph.model.variables:
+                variable.load(reader.get_tensor(variable.op.name), graph.session)
+            return graph.model.score(batch), reader.get_tensor("item_b")
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def exported(request, tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("export"), request.param)
+
+
+@pytest.fixture(scope="module")
+def din(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("din"), "din")
+
+
+def run_saved_model(path, name, **inputs):
+    """The outputs of a signature, in this process, by the loader that both TensorFlows have."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        signature = tf.saved_model.loader.load(session, ["serve"], path).signature_def[name]
+        outputs = {output: tensor.name for output, tensor in signature.outputs.items()}
+        return session.run(outputs, {signature.inputs[part].name: values for part, values in inputs.items()})
+
+
+def test_a_saved_model_gives_the_same_scores_in_a_process_without_this_project(exported, tmp_path):
+    exported()
+    requests = {"flatitems": BATCH.history, "flatlengths": BATCH.lengths, "flatcandidates": CANDIDATES,
+                "paddeditems": PADDED, "paddedlengths": LENGTHS, "paddedcandidates": CANDIDATES}
+    np.savez(str(tmp_path / "requests.npz"), **requests)
+    (tmp_path / "load.py").write_text(LOADER)
+    done = subprocess.run([sys.executable, "load.py", exported.version(), "requests.npz", "answers.npz"], cwd=str(tmp_path),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answers, (logits, _) = np.load(str(tmp_path / "answers.npz")), exported.expected()
+    for name in ("flat", "padded"):
+        np.testing.assert_allclose(answers[name + "logits"], logits, atol=1e-6)
+        np.testing.assert_allclose(answers[name + "probabilities"], sigmoid(logits), atol=1e-6)
+
+
+def run_frozen(path, name, **inputs):
+    definition = tf.GraphDef()
+    with open(path, "rb") as file:
+        definition.ParseFromString(file.read())
+    assert not {node.op for node in definition.node} & {"VarHandleOp", "Assert"}
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(definition, name="")
+        return session.run({output: "%s/%s:0" % (name, output) for output in ("logits", "probabilities")},
+                           {"%s/%s:0" % (name, part): values for part, values in inputs.items()})
+
+
+def test_a_frozen_graph_gives_the_same_scores(exported):
+    exported("--format", "frozen")
+    logits, _ = exported.expected()
+    for name, items in (("flat", BATCH.history), ("padded", PADDED)):
+        outputs = run_frozen(exported.path("frozen.pb"), name, items=items, lengths=LENGTHS, candidates=CANDIDATES)
+        np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6)
+        np.testing.assert_allclose(outputs["probabilities"], sigmoid(logits), atol=1e-6)
+
+
+def strange_request():
+    """Inputs of `padded` with items that the model does not know, and users without any that it knows."""
+    items = np.full((12, PADDED.shape[1] + 4), 3, np.int32)  # what is beyond the lengths must not matter
+    lengths = LENGTHS + 2
+    for row, history in enumerate(HISTORIES):
+        items[row, :lengths[row]] = np.concatenate([[ITEMS], history, [-1]])
+    items[2], lengths[5], items[7, :] = ITEMS + 7, 0, -5
+    candidates = CANDIDATES.copy()
+    candidates[1, 4], candidates[2, 0], candidates[8, 8] = ITEMS, -1, 2 ** 31 - 1
+    return dict(items=items, lengths=lengths, candidates=candidates)
+
+
+def check_strange_answer(outputs, logits, bias):
+    logits = logits.copy()
+    logits[[2, 5, 7]] = bias[CANDIDATES[[2, 5, 7]]]
+    for unknown in ((1, 4), (2, 0), (8, 8)):
+        logits[unknown] = np.finfo(np.float32).min
+    np.testing.assert_allclose(outputs["logits"], logits, atol=1e-5)
+    assert outputs["probabilities"][1, 4] == outputs["probabilities"][2, 0] == 0
+
+
+def test_the_padded_signature_answers_for_what_it_does_not_know(exported):
+    exported()
+    logits, bias = exported.expected()
+    check_strange_answer(run_saved_model(exported.version(), "padded", **strange_request()), logits, bias)
+    nothing = run_saved_model(exported.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12), candidates=CANDIDATES)
+    np.testing.assert_allclose(nothing["logits"], bias[CANDIDATES], atol=1e-6)
+
+
+@pytest.mark.parametrize("change, error", [
+    ({"items": BATCH.history + ITEMS}, "an item is not in 0 .. %d" % (ITEMS - 1)),
+    ({"candidates": CANDIDATES - ITEMS}, "an item is not in 0 .. %d" % (ITEMS - 1)),
+    ({"lengths": np.append([0, LENGTHS[0] + LENGTHS[1]], LENGTHS[2:])}, "a history is empty"),
+    ({"items": BATCH.history[1:]}, "the sum of the lengths is not the number of items"),
+    ({"candidates": CANDIDATES[1:]}, "lengths and candidates are not of as many users"),
+], ids=["item", "candidate", "empty", "lengths", "users"])
+def test_the_flat_signature_refuses_what_does_not_fit(din, change, error):
+    din()
+    inputs = dict({"items": BATCH.history, "lengths": LENGTHS, "candidates": CANDIDATES}, **change)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=error):
+        run_saved_model(din.version(), "flat", **inputs)
+
+
+def test_onnx_gives_the_same_scores(exported, tmp_path):
+    pytest.importorskip("tf2onnx", reason="pip install -r requirements/onnx.txt")
+    runtime = pytest.importorskip("onnxruntime", reason="pip install -r requirements/onnx.txt")
+    exported("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    logits, bias = exported.expected()
+    plain = session.run(names, {"items": PADDED, "lengths": LENGTHS, "candidates": CANDIDATES})
+    np.testing.assert_allclose(plain[names.index("logits")], logits, atol=1e-5)
+    check_strange_answer(dict(zip(names, session.run(names, strange_request()))), logits, bias)
+
+
+def test_without_tf2onnx_it_says_what_to_install(din, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(UserError, match="tf2onnx is not installed; pip install -r requirements/onnx.txt"):
+        din("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
+    assert not os.listdir(str(tmp_path))
+
+
+def test_the_items_names_come_along(din, tmp_path):
+    din("--remap", write_names(tmp_path), "--output", str(tmp_path / "served"))
+    version, = (tmp_path / "served").iterdir()
+    with open(str(version / "assets.extra" / "items.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["item"] for row in rows] == [str(item) for item in range(NAMED.item_count)]
+    assert rows[3] == {"item": "3", "asin": "asin 3", "category": "category %d" % DATASET.cate_list[3]}
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_and_one_that_fails_does_not(tmp_path, din):
+    din("--output", str(tmp_path))
+    version, = tmp_path.iterdir()
+    (version / "earlier").write_text("")
+    with pytest.raises(KeyError):
+        with replacing_folder(str(version)) as beside:
+            os.makedirs(beside)
+            raise KeyError
+    assert (version / "earlier").exists() and os.listdir(str(tmp_path)) == [version.name]
+    din("--output", str(tmp_path))
+    assert not (version / "earlier").exists() and os.listdir(str(tmp_path)) == [version.name]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="can't be written"):
+        din("--output", str(tmp_path / "file"))

@@ -1,0 +1,165 @@
+"""A trained model as others run it: a SavedModel, a frozen GraphDef, or ONNX.
+
+    signature  inputs                                         outputs
+    flat       items [N], lengths [B], candidates [B, C]      logits [B, C], probabilities [B, C]
+    padded     items [B, T], lengths [B], candidates [B, C]   the same
+
+All are int32, scores float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for a caller that knows its data: what does not fit is an error. `padded`
+takes what a server is sent: history items that the model does not know are left out, like the padding; a user without any that
+it knows is ranked by the learned item bias; and a candidate that it does not know is given the lowest logit, probability 0.
+"""
+import collections
+import csv
+import os
+
+import numpy as np
+
+from utils.base_model import History
+from utils.dataset import read_dataset
+from utils.files import UserError, replacing, replacing_folder
+from utils.infer_loop import restored
+from utils.names import read_names
+from utils.tf1 import tf
+from utils.train_loop import log
+
+OPSET = 15           # of ONNX
+LOWEST = np.finfo(np.float32).min  # finite: JSON has no infinity
+
+Signature = collections.namedtuple("Signature", "inputs outputs")
+Signature.__doc__ = """Two dictionaries of tensors by name."""
+
+
+def _inputs(items_shape):
+    return collections.OrderedDict(items=tf.placeholder(tf.int32, items_shape, "items"),
+                                   lengths=tf.placeholder(tf.int32, [None], "lengths"),
+                                   candidates=tf.placeholder(tf.int32, [None, None], "candidates"))
+
+
+def _outputs(logits):
+    return collections.OrderedDict(logits=tf.identity(logits, "logits"), probabilities=tf.sigmoid(logits, "probabilities"))
+
+
+def _known(ids, item_count):
+    return tf.logical_and(ids >= 0, ids < item_count)
+
+
+def flat_signature(model, item_count, checked):
+    """The `Signature` of flat histories, in the default graph; `checked`: what does not fit is an error."""
+    with tf.name_scope("flat"):
+        inputs = _inputs([None])
+        items, lengths, candidates = inputs.values()
+        range_text = "an item is not in 0 .. %d" % (item_count - 1)
+        checks = [(tf.reduce_all(_known(items, item_count)), range_text),
+                  (tf.reduce_all(_known(candidates, item_count)), range_text),
+                  (tf.reduce_all(lengths > 0), "a history is empty"),
+                  (tf.equal(tf.reduce_sum(tf.cast(lengths, tf.int64)), tf.size(items, out_type=tf.int64)), "the sum of the lengths is not the number of items"),
+                  (tf.equal(tf.size(lengths), tf.shape(candidates)[0]), "lengths and candidates are not of as many users")]
+        with tf.control_dependencies([tf.Assert(fits, [text]) for fits, text in checks] if checked else []):
+            items, lengths, candidates = map(tf.identity, inputs.values())
+        segments = tf.searchsorted(tf.cumsum(lengths), tf.range(tf.size(items)), side="right")
+        return Signature(inputs, _outputs(model.logit(History(items, segments, lengths), candidates)))
+
+
+def padded_signature(model, item_count):
+    """The `Signature` of padded histories, in the default graph."""
+    with tf.name_scope("padded"):
+        inputs = _inputs([None, None])
+        items, lengths, candidates = inputs.values()
+        there = tf.logical_and(tf.sequence_mask(lengths, tf.shape(items)[1]), _known(items, item_count))  # [B, T]
+        empty = tf.logical_not(tf.reduce_any(there, axis=1, keepdims=True))     # [B, 1]
+        # An empty history is given item 0 in front, as the models have no other answer to it than a division by 0.
+        items = tf.concat([tf.zeros_like(empty, tf.int32), items], axis=1)      # [B, 1 + T]
+        there = tf.concat([empty, there], axis=1)
+        history = History(tf.boolean_mask(items, there), tf.cast(tf.where(there)[:, 0], tf.int32),
+                          tf.reduce_sum(tf.cast(there, tf.int32), axis=1))
+        known = _known(candidates, item_count)
+        candidates = tf.where_v2(known, candidates, 0)
+        logits = tf.where_v2(empty, model.item_bias(candidates), model.logit(history, candidates))
+        return Signature(inputs, _outputs(tf.where_v2(known, logits, LOWEST)))
+
+
+def export(model_class, name, arguments):
+    """Writes the best checkpoint in the format that is asked for.
+
+    Args:
+      model_class: a subclass of BaseModel.
+      name: what the CSVs call it.
+      arguments: the parsed arguments of export.py.
+
+    Raises:
+      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together; or it can't be written.
+    """
+    dataset = read_dataset(arguments.dataset)
+    names = read_names(dataset, arguments.remap) if arguments.remap else None
+    signatures = {}
+
+    def make():
+        model = model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, shards=0)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            signatures["flat"] = flat_signature(model, dataset.item_count, checked=arguments.format == "saved_model")
+            signatures["padded"] = padded_signature(model, dataset.item_count)
+        model.saver = tf.train.Saver()
+        return model
+
+    with restored(make, name, dataset, arguments.save_path, num_threads=1) as (_, session, step):
+        if arguments.format == "saved_model":
+            path = os.path.join(arguments.output or os.path.join(arguments.save_path, "saved_model"), str(step))
+            with replacing_folder(path) as folder:
+                write_saved_model(folder, session, signatures)
+                if names:
+                    write_items(os.path.join(folder, "assets.extra", "items.csv"), names, dataset.cate_list)
+        elif arguments.format == "frozen":
+            path = arguments.output or os.path.join(arguments.save_path, "frozen.pb")
+            graph = frozen(session, list(signatures.values()))
+            with replacing(path) as file:
+                file.write(graph.SerializeToString())
+        else:
+            path = arguments.output or os.path.join(arguments.save_path, "padded.onnx")
+            content = onnx(frozen(session, [signatures["padded"]]), signatures["padded"])
+            with replacing(path) as file:
+                file.write(content)
+    log("%s of %s at step %d: %s" % (arguments.format, name, step, path))
+
+
+def write_saved_model(folder, session, signatures):
+    """Writes `session`'s graph and variables into `folder`, a SavedModel with `signatures`, a dictionary."""
+    builder = tf.saved_model.Builder(folder)
+    builder.add_meta_graph_and_variables(
+        session, [tf.saved_model.tag_constants.SERVING], clear_devices=True, strip_default_attrs=True,
+        signature_def_map={name: tf.saved_model.predict_signature_def(*signature)
+                           for name, signature in dict(signatures, serving_default=signatures["padded"]).items()})
+    builder.save()
+
+
+def write_items(path, names, cate_list):
+    """Writes the CSV that says what each item id stands for."""
+    with replacing(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("item", "asin", "category"))
+        writer.writerows((item, asin, names.categories[cate_list[item]]) for item, asin in enumerate(names.asins))
+
+
+def frozen(session, signatures):
+    """The GraphDef that computes the outputs of `signatures`, its variables turned into constants."""
+    outputs = [tensor.op.name for signature in signatures for tensor in signature.outputs.values()]
+    graph = tf.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), outputs)
+    for node in graph.node:
+        node.device = ""
+    return graph
+
+
+def onnx(graph, signature):
+    """The bytes of the ONNX model of a frozen `graph`; its inputs and outputs have the names of `signature`.
+
+    Raises:
+      UserError: tf2onnx is not installed.
+    """
+    try:
+        from tf2onnx import convert
+    except ImportError:
+        raise UserError("tf2onnx is not installed; pip install -r requirements/onnx.txt") from None
+    renamed = {tensor.name: name for part in signature for name, tensor in part.items()}
+    model, _ = convert.from_graph_def(graph, opset=OPSET, input_names=[tensor.name for tensor in signature.inputs.values()],
+                                      output_names=[tensor.name for tensor in signature.outputs.values()],
+                                      tensors_to_rename=renamed)
+    return model.SerializeToString()
