@@ -19,7 +19,7 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import dense, matmul, matrix, products, soft_pooling, spread, vector, width_of
+from utils.layers import dense, matrix, pairs, soft_pooling, vector, width_of
 from utils.tf1 import tf
 
 
@@ -75,9 +75,6 @@ def attention(q, k, segments):
     width = width_of(k)
     with tf.variable_scope("f1_att"):
         w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]), 4)     # [H, 80] each
-        q_part = matmul(q, w_q + w_d) + vector("bias", 80)                      # [B, C, 80]
-        k_part = matmul(k, w_k - w_d)                                           # [N, 80]
-        qk_part = products(spread(q, segments), k, w_p)                         # [N, C, 80]
-        x = qk_part + tf.expand_dims(k_part, 1) + spread(q_part, segments)
+        x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, vector("bias", 80))  # [N, C, 80]
     x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
     return tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5            # [N, C]

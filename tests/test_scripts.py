@@ -61,6 +61,19 @@ def test_run_trains_and_infers_at_each_batch_size(project):
         "throughput_training_random.png", "throughput_inference_random.png", "latency_random.png"}
 
 
+def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(project):
+    write_datasets(project)
+    settings = {"MODELS": "all", "BATCH_SIZES": "32", "NUM_ACCELERATORS": "2"}
+    assert run(project, "./train.sh", "--max_steps", 1, **settings).returncode == 0
+    done = run(project, "./infer.sh", "--num_ads", 6, **settings)
+    assert done.returncode == 0, done.stderr
+    found = rows(project, "infer")
+    assert [row["model"] for row in found] == ["din", "din_dice", "deepFM", "pnn", "wide_deep"]
+    for row in found:
+        assert (row["num_accelerators"], row["batch_size"]) == ("2", "32")
+        assert int(row["recommendations"]) == 6 * len(random_dataset().test.users)
+
+
 def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):
     write_datasets(project)
     results = project / "results"

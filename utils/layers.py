@@ -87,26 +87,37 @@ def of_one_user(x):
     return x.shape.as_list()[0] == 1
 
 
+@tf.custom_gradient
 def spread(x, segments):
     """Gives each history row the row of its user: x [B, ...] -> x[segments] [N, ...].
 
     As tf.gather, whose own gradient does not know that `segments` ascends and adds row by row: 476 microseconds for
     2,300 rows of 128, where this takes 69 (one core of an AMD EPYC).
     """
-    @tf.custom_gradient
-    def gathered(x):
-        return tf.gather(x, segments), lambda dy: segment_sum(dy, segments)
-    return x if segments is None else gathered(x)
+    def gradient(dy):
+        return segment_sum(dy, segments), None
+    return tf.gather(x, segments), gradient
 
 
-def products(q, k, kernel):
-    """(q_c * k_n) kernel for each pair of rows: q [1 or N, C, H], k [N, H], kernel [H, O] -> [N, C, O].
+def pairs(q, k, segments, w_q, w_k, w_p, bias):
+    """q w_q + k w_k + (q * k) w_p + bias for each history item with each candidate of its user.
 
-    Where the same q go with each k, the kernel is scaled by k instead of each q: (q * k) kernel = q (diag(k) kernel).
+    Args:
+      q: [B, C, I] candidates.
+      k: [N, I] history items.
+      segments: [N] whose history each item is in, ascending; or None.
+      w_q, w_k, w_p, bias: [I, O] and [O].
+
+    Returns:
+      [N, C, O].
     """
-    if of_one_user(q):
-        return tf.matmul(q, tf.expand_dims(k, 2) * kernel)
-    return matmul(q * tf.expand_dims(k, 1), kernel)  # the gradient of k[:, tf.newaxis] copies: 5% of a step of 256
+    if segments is None:  # the same candidates go with each k, so it is the kernel that is scaled: q (w_q + k w_p)
+        return tf.matmul(q, w_q + k[:, :, tf.newaxis] * w_p) + tf.expand_dims(matmul(k, w_k) + bias, 1)
+    q_part = matmul(q, w_q) + bias                                              # [B, C, O]
+    k_part = matmul(k, w_k)                                                     # [N, O]
+    # tf.expand_dims: the gradient of k[:, tf.newaxis] copies, which is 5% of a training step of 256.
+    qk = spread(q, segments) * tf.expand_dims(k, 1)                             # [N, C, I]
+    return matmul(qk, w_p) + tf.expand_dims(k_part, 1) + spread(q_part, segments)
 
 
 def sum_by_id(ids, rows):
