@@ -159,7 +159,8 @@ def test_the_padded_signature_answers_for_what_it_does_not_know(exported):
     exported()
     logits, bias = exported.expected()
     check_strange_answer(run_saved_model(exported.version(), "padded", **strange_request()), logits, bias)
-    nothing = run_saved_model(exported.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12), candidates=CANDIDATES)
+    nothing = run_saved_model(exported.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12),
+                              candidates=CANDIDATES)
     np.testing.assert_allclose(nothing["logits"], bias[CANDIDATES], atol=1e-6)
 
 

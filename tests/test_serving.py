@@ -54,9 +54,14 @@ class Served:
         export(model_class("din"), "din", arguments)
         self.version, = os.listdir(os.path.join(folder.save_path, "saved_model"))
         self.inputs, self.logits = [], []
-        with restored(lambda: build(model_class("din"), DATASET, 1, USERS), "din", DATASET, folder.save_path) as (model, _, _):
-            batches = batches_of_test(DATASET.test, USERS, ADS, lambda rows: draw_ads(rows, ADS - 2, DATASET.item_count, 1))
-            for batch in batches:
+        def make():
+            return build(model_class("din"), DATASET, 1, USERS)
+
+        def draw(rows):
+            return draw_ads(rows, ADS - 2, DATASET.item_count, seed=1)
+
+        with restored(make, "din", DATASET, folder.save_path) as (model, _, _):
+            for batch in batches_of_test(DATASET.test, USERS, ADS, draw):
                 self.logits.append(model.score(batch))
                 self.inputs.append(self._inputs(batch))
         self.process = subprocess.Popen(
@@ -106,8 +111,8 @@ def test_every_answer_to_several_clients_is_infers_score(served):
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as threads:
         assert len(list(threads.map(request, range(REQUESTS)))) == REQUESTS
     seconds = time.perf_counter() - started
-    print("\n%d requests of %d x %d recommendations, %d clients: %.0f requests, %.0f recommendations per second, latency in ms: "
-          "p50 %.1f, p99 %.1f" % ((REQUESTS, USERS, ADS, CLIENTS, REQUESTS / seconds, REQUESTS * USERS * ADS / seconds)
+    print("\n%d requests of %d x %d recommendations, %d clients: %.0f requests, %.0f recommendations per second, "
+          "latency in ms: p50 %.1f, p99 %.1f" % ((REQUESTS, USERS, ADS, CLIENTS, REQUESTS / seconds, REQUESTS * USERS * ADS / seconds)
                                   + tuple(np.percentile(milliseconds, [50, 99]))))
 
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.helpers import Graph, flat_batch, random_dataset
+from tests.helpers import Graph, flat_batch, random_dataset, run_script
 from tests.test_names import written as write_names
 from tests.test_training import Folder
 from utils import top_k
@@ -93,7 +93,7 @@ def command(folder, tmp_path, *flags):
         return list(csv.DictReader(file))
 
 
-def test_the_command_writes_the_original_ids_and_prints_how_often_the_purchase_is_found(folder, tmp_path, capfd, small_blocks):
+def test_it_writes_the_original_ids_and_prints_how_often_the_purchase_is_found(folder, tmp_path, capfd, small_blocks):
     rows = command(folder, tmp_path, "--users", "20")
     assert tuple(rows[0]) == COLUMNS and len(rows) == 20 * 8
     gains = []
@@ -129,3 +129,15 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
         recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
     assert (tmp_path / "out" / "top.csv").read_bytes() == before
     assert os.listdir(str(tmp_path / "out")) == ["top.csv"]
+
+
+@pytest.mark.parametrize("script, flags, error", [
+    ("pnn/infer.py", ["--users", "3"], "--users goes with --top_k; see infer.py --help"),
+    ("pnn/infer.py", ["--output", "x.csv"], "--output goes with --top_k; see infer.py --help"),
+    ("pnn/infer.py", ["--num_ads", "1"], "argument --num_ads: 1 is less than 2; see infer.py --help"),
+    ("pnn/export.py", ["--format", "frozen", "--remap", "x"], "--remap goes with --format saved_model; see export.py --help"),
+    ("pnn/export.py", ["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),
+])
+def test_flags_that_do_not_go_together_are_one_line_and_exit_status_1(script, flags, error):
+    done = run_script(script, *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)

@@ -26,7 +26,8 @@ from utils.tf1 import tf
 PAIRS_AT_ONCE = 1 << 18
 
 History = collections.namedtuple("History", "items segments lengths")
-History.__doc__ = """The histories of B users: items [N], segments [N] or None where B is 1, lengths [B]; see utils/batches.py."""
+History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py. Of one user alone,
+segments may be None (layers.py)."""
 
 
 class BaseModel:

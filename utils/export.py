@@ -4,9 +4,10 @@
     flat       items [N], lengths [B], candidates [B, C]      logits [B, C], probabilities [B, C]
     padded     items [B, T], lengths [B], candidates [B, C]   the same
 
-All are int32, scores float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for a caller that knows its data: what does not fit is an error. `padded`
-takes what a server is sent: history items that the model does not know are left out, like the padding; a user without any that
-it knows is ranked by the learned item bias; and a candidate that it does not know is given the lowest logit, probability 0.
+Inputs are int32, outputs float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for a
+caller that knows its data: what does not fit is an error. `padded` takes what a server is sent: history items that the model
+does not know are left out, like the padding; a user without any that it knows is ranked by the learned item bias; and a
+candidate that it does not know is given the lowest logit, probability 0.
 """
 import collections
 import csv
@@ -52,7 +53,8 @@ def flat_signature(model, item_count, checked):
         checks = [(tf.reduce_all(_known(items, item_count)), range_text),
                   (tf.reduce_all(_known(candidates, item_count)), range_text),
                   (tf.reduce_all(lengths > 0), "a history is empty"),
-                  (tf.equal(tf.reduce_sum(tf.cast(lengths, tf.int64)), tf.size(items, out_type=tf.int64)), "the sum of the lengths is not the number of items"),
+                  (tf.equal(tf.reduce_sum(tf.cast(lengths, tf.int64)), tf.size(items, out_type=tf.int64)),
+                   "the sum of the lengths is not the number of items"),
                   (tf.equal(tf.size(lengths), tf.shape(candidates)[0]), "lengths and candidates are not of as many users")]
         with tf.control_dependencies([tf.Assert(fits, [text]) for fits, text in checks] if checked else []):
             items, lengths, candidates = map(tf.identity, inputs.values())

@@ -2,8 +2,8 @@
 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether.
 The variables of a model are made in a scope with AUTO_REUSE (see base_model.py): the second call with a name shares them.
-A history is flat: [N, ...] rows, and `segments` [N], ascending, says whose history (0 .. B - 1) each row is in; None: there is
-one user, and what is per user or per candidate has a first axis of 1, which is never repeated along the history.
+A history is flat: [N, ...] rows, and `segments` [N], ascending, says whose history (0 .. B - 1) each row is in; None: there
+is one user, and what is per user or per candidate has a first axis of 1, which is never repeated along the history.
 """
 import math
 import zlib
@@ -185,7 +185,10 @@ def mean_pooling(rows, segments, lengths):
 
 
 def beside_each(u, candidates):
-    """Repeats each user's row for each of his candidates: u [B, D], candidates [B, C, D] -> [B, C, D]; one user's: [1, 1, D]."""
+    """Repeats each user's row for each of his candidates: u [B, D], candidates [B, C, D] -> [B, C, D].
+
+    One user's stays a single row, [1, 1, D], which what follows repeats where it must.
+    """
     if of_one_user(candidates):
         return u[:, tf.newaxis, :]
     y = tf.broadcast_to(u[:, tf.newaxis, :], tf.concat([tf.shape(candidates)[:-1], [width_of(u)]], axis=0))
