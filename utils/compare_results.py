@@ -18,7 +18,7 @@ import string
 from utils import plots
 from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 from utils.report import described, heading, in_order, is_sample
-from utils.results import COLUMNS, FLAGS, KEY, csv_name, read_rows, training_of
+from utils.results import FLAGS, KEY, csv_name, read_rows, training_of
 
 STAGES = ("train", "infer")
 NAMES = {"train": "training", "infer": "inference"}
