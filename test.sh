@@ -6,4 +6,4 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 ensure_setup --test
 cd "$ROOT"
-exec "$PYTHON" -m pytest tests -rs "$@"
+exec "$PYTHON" -m pytest -rs "$@"
