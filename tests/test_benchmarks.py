@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
+from benchmarks import cluster as cluster_benchmark
 from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
@@ -239,3 +240,29 @@ def test_a_prepared_folder_of_the_project_is_found(tmp_path):
     assert find_dataset(str(tmp_path)) == str(tmp_path / "din" / "dataset.pkl")
     with pytest.raises(UserError, match="no dataset.pkl at "):
         find_dataset(str(tmp_path / "pnn"))
+
+
+def test_what_workers_send_follows_the_batch_and_not_the_tables():
+    """Here the tables are 50 times as large, and so are the distinct rows of a batch of random items, by a third."""
+    done = run_script("-m", "benchmarks.cluster", "--items", 2000, 100000, "--workers", 2, "--batch_sizes", 16, 64, "--steps",
+                      3, "--rounds", 1, "--json", env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["benchmark"], line["workers"], line["items"], line["batch_size"]) for line in lines] == [
+        ("cluster", 2, items, batch_size) for items in (2000, 100000) for batch_size in (16, 64)]
+    assert all(line["ours"] > 0 and line["step_ms"] > 0 for line in lines)
+    assert lines[2]["table_mb"] > 30 * lines[0]["table_mb"]
+    if not lines[0]["isolated"]:
+        pytest.skip("no network namespace is to be had here, so that other traffic counts as well")
+    small, small_batch_of_64, large, large_batch_of_64 = (line["sent_mb"] for line in lines)
+    assert 0.5 < small < 1.2 and large < 1.2 * small and large_batch_of_64 < 1.5 * small_batch_of_64
+    assert small_batch_of_64 > small
+
+
+def test_the_model_of_real_networks_is_its_formula():
+    """DIN's 96,000 dense numbers, 1,000 rows of tables and 100 biases, over 1 GB/s."""
+    step, others = 0.01, 3
+    sent = 2 * 384000 * 3 / 4 + 1.06 * others * (1000 * 260 + 100 * 8)
+    found = cluster_benchmark.modelled(4, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4)
+    assert found == pytest.approx(step + others * 1000 * 2e-7 + sent / 1e9 + 3 * others * 1e-4)
+    assert cluster_benchmark.modelled(1, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4) == step

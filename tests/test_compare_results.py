@@ -8,7 +8,7 @@ import pytest
 from tests.rows import INFER, TRAIN, error_of, write_rows
 from utils import compare_results
 from utils.compare_results import DIFFERENCES, RATIOS
-from utils.results import KEY
+from utils.results import KEY, csv_name
 
 FASTER = {"train": {"system_recommendations_per_second": "25756.0", "accelerator_recommendations_per_second": "7135.1",
                     "best_gauc": "0.925000", "device": "NVIDIA H200", "tensorflow": "2.13.1"},
@@ -188,8 +188,20 @@ def test_errors_are_one_line_and_write_nothing(comparison):
     assert comparison.error("a", "empty") == "error: there are no results in %sempty; %s" % (path, names)
     assert comparison.error("a", "a") == "error: the same folder is given twice; name different folders"
     assert comparison.error("a", "twice") == (
-        "error: %stwice/results_train.csv has two rows of the same model, data set, batch size and number of accelerators; "
-        "leave one" % path)
+        "error: %stwice/results_train.csv has two rows of the same model, data set, batch size and numbers of accelerators and "
+        "workers; leave one" % path)
     assert comparison.error("a", "damaged") == (
         "error: %sdamaged/results_train.csv has 'good' as a best_gauc; mend it or move it away" % path)
     assert not (comparison.folder / "out").exists()
+
+
+def test_results_of_a_version_that_knew_one_worker_alone_are_compared(comparison):
+    comparison.write("a")
+    comparison.write("b")
+    for stage in ("train", "infer"):
+        path = comparison.folder / "a" / csv_name(stage)
+        lines = path.read_text().splitlines()
+        assert lines[0].endswith(",num_workers") and lines[1].endswith(",1")
+        path.write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in lines))
+    assert {row["num_workers"] for row in comparison.run("a", "b")} == {"1"}
+    assert len(comparison.tables()["Training, ratios to A"]) == 1

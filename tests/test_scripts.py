@@ -16,7 +16,8 @@ FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
 def run(project, *command, **environment):
     """Runs a script in the environment that the tests run in; `environment` holds further variables."""
     clean = {name: value for name, value in os.environ.items()
-             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "RAW_DATA", "VENV", "CONDA_PREFIX")}
+             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "NUM_WORKERS", "TF_CONFIG", "RAW_DATA",
+                             "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL")}
     clean.update(VIRTUAL_ENV=sys.prefix, **environment)
     return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
@@ -72,6 +73,45 @@ def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(pr
     for row in found:
         assert (row["num_accelerators"], row["batch_size"]) == ("2", "32")
         assert int(row["recommendations"]) == 6 * len(random_dataset().test.users)
+
+
+def losses(project):
+    """What the log of a training says of its losses and evaluations."""
+    log = (project / "results" / "result_train_pnn_32.txt").read_text()
+    return [line for line in log.splitlines() if "Global_step" in line or "test_gauc" in line]
+
+
+def test_a_cluster_of_two_workers_gives_the_losses_of_two_accelerators(project):
+    write_datasets(project)
+    settings = {"MODELS": "pnn", "BATCH_SIZES": "32", "EPOCHS": "1"}
+    assert run(project, "./train.sh", "--eval_every", 5, NUM_ACCELERATORS="2", **settings).returncode == 0
+    expected = losses(project)
+    done = run(project, "./train_cluster.sh", "--eval_every", 5, **settings)
+    assert done.returncode == 0, done.stderr
+    row, = rows(project, "train")
+    assert (row["num_workers"], row["num_accelerators"]) == ("2", "1")
+    assert losses(project) == expected and len(expected) > 4
+    assert done.stdout.count("\nbest test_gauc: ") == 1 and "worker 1" not in done.stderr
+    assert (project / "pnn" / "save_path" / "batch_32" / "ckpt.index").exists()
+    assert run(project, "./infer.sh", **settings).returncode == 0
+    assert reported(project) == ["train", "infer"]
+
+
+def test_a_cluster_in_which_a_worker_fails_ends_with_its_error(project):
+    write_datasets(project)
+    done = run(project, "./train_cluster.sh", BATCH_SIZES="99999", NUM_WORKERS="2")
+    error = "error: a batch of 199998 is larger than the training set of "
+    assert done.returncode == 1 and not (project / "results" / "results_train.csv").exists()
+    assert sorted(line.split(error)[0] for line in done.stderr.splitlines()) == ["", "worker 1: "]
+
+
+@pytest.mark.parametrize("environment, error", [
+    ({"NUM_WORKERS": "two"}, "NUM_WORKERS is two; give 1 or more"),
+    ({"NUM_WORKERS": "0"}, "NUM_WORKERS is 0; give 1 or more"),
+    ({"TF_CONFIG": "{}"}, "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it")])
+def test_settings_of_workers_that_the_scripts_do_not_take_are_an_error(project, environment, error):
+    done = run(project, "./train_cluster.sh", **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)
 
 
 def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):

@@ -16,6 +16,7 @@ import itertools
 import numpy as np
 
 from utils.batches import Batch, split_batch
+from utils.cluster import Alone
 from utils.embeddings import Embeddings
 from utils.optimizers import clipped_update
 from utils.towers import device_names
@@ -40,10 +41,11 @@ class BaseModel:
       shards: towers on each device; 0 for a model whose `logit` is called by others, who make the saver.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
       one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate.
+      cluster: the workers that train the model together, a `Cluster`; this one by default.
 
     Attributes:
       inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
-      loss: [] mean sigmoid cross-entropy over the recommendations of a batch.
+      loss: [] mean sigmoid cross-entropy over the recommendations of a batch, of all workers' shares of it.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
       attention_scores: [N, C] how much each history item matters to each candidate, whoever the user is, before the softmax
@@ -53,10 +55,11 @@ class BaseModel:
     attention_scores = None
 
     def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
-                 one_user=False):
+                 one_user=False, cluster=Alone()):
         self._embeddings = Embeddings(item_count, cate_count, cate_list)
         self.global_step = tf.train.get_or_create_global_step()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+        self._several_workers = cluster.count > 1
         self.inputs, self.logits, self._attention_scores = [], [], []  # of each tower
         devices = device_names(num_accelerators)
         users = 1 if one_user else None
@@ -77,7 +80,7 @@ class BaseModel:
         self.variables = tf.trainable_variables()
         if optimizer:
             with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
-                self._build_update(optimizer)
+                self._build_update(optimizer, cluster)
                 self._norms = self._embeddings.norms()
         if self.inputs:
             self.saver = tf.train.Saver(max_to_keep=None)
@@ -94,7 +97,7 @@ class BaseModel:
         """The learned bias of each item: ids [B, C] -> [B, C]."""
         return self._embeddings.biases(items)
 
-    def _build_update(self, optimizer):
+    def _build_update(self, optimizer, cluster):
         with tf.name_scope("loss"):
             counts, losses = [], []
             for inputs, logits in zip(self.inputs, self.logits):
@@ -102,14 +105,19 @@ class BaseModel:
                     counts.append(tf.size(inputs.labels))
                     # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
                     losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * inputs.labels))
-            self.loss = tf.add_n(losses) / tf.cast(tf.add_n(counts), tf.float32)
+            if self._several_workers:  # the others' shares are not in this graph
+                self.recommendations = tf.placeholder(tf.float32, [], "recommendations")
+            else:
+                self.recommendations = tf.cast(tf.add_n(counts), tf.float32)
+            loss = tf.add_n(losses) / self.recommendations
         with tf.name_scope("gradients"):
             leaves = self._embeddings.leaves()
             sources = [leaves.get(variable.op.name, [variable]) for variable in self.variables]
-            gradients = iter(tf.gradients(self.loss, sum(sources, []), colocate_gradients_with_ops=True))
+            gradients = iter(tf.gradients(loss, sum(sources, []), colocate_gradients_with_ops=True))
             gradients = [list(itertools.islice(gradients, len(of_variable))) for of_variable in sources]
-            self.gradients = [self._embeddings.gradient(variable, found) if variable.op.name in leaves else found[0]
-                              for variable, found in zip(self.variables, gradients)]
+            gradients = [self._embeddings.gradient(variable, found) if variable.op.name in leaves else found[0]
+                         for variable, found in zip(self.variables, gradients)]
+            self.loss, self.gradients = cluster.add_up(loss, gradients)
         with tf.name_scope("update"):
             self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables,
                                          self.global_step)
@@ -123,16 +131,19 @@ class BaseModel:
         if self._attention_scores:
             self._attend = session.make_callable(self._attention_scores, scored)
         if hasattr(self, "update"):
-            self._trained = [self.learning_rate] + [placeholder for inputs in self.inputs for placeholder in inputs]
+            fed = [self.learning_rate] + ([self.recommendations] if self._several_workers else [])
+            self._trained = fed + [placeholder for inputs in self.inputs for placeholder in inputs]
             self._train = session.make_callable([self.loss, self.update], self._trained)
 
-    def train(self, batch, learning_rate, trace=None):
+    def train(self, batch, learning_rate, recommendations=None, trace=None):
         """Updates the variables once on the whole of `batch`; returns its loss before the update.
 
-        `trace`, a RunMetadata, is filled with what each operation took; that takes time itself.
+        `recommendations` is how many there are in the shares of all workers, where there are several. `trace`, a
+        RunMetadata, is filled with what each operation took; that takes time itself.
         """
         parts = split_batch(batch, len(self.inputs))
-        values = [np.float32(learning_rate)] + [array for part in parts for array in part]
+        values = [np.float32(learning_rate)] + ([recommendations] if self._several_workers else [])
+        values += [array for part in parts for array in part]
         if trace is None:
             return float(self._train(*values)[0])
         options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)

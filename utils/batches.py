@@ -52,14 +52,22 @@ def _batches(examples, order, candidates, labels, batch_size):
             yield Batch(history[items], segments[items], lengths[users], own_candidates[users], own_labels[users])
 
 
-def train_batches(train, batch_size, seed, epoch, skip=0):
+def train_batches(train, batch_size, seed, epoch, skip=0, worker=0, num_workers=1):
     """Yields one epoch of the TrainSet `train` in an order that `seed` and `epoch` decide; the last may be partial.
 
-    `skip` leaves out that many batches at the start: a resumed run goes on where it stopped.
+    `skip` leaves out that many batches at the start: a resumed run goes on where it stopped. One of several workers is
+    given its share of each batch; of a small last one that may be empty.
     """
     order = np.random.RandomState([seed, epoch]).permutation(len(train.items))[skip * batch_size:]
-    return _batches(train, order, lambda rows: train.items[rows, np.newaxis],
-                    lambda rows: train.labels[rows, np.newaxis].astype(np.float32), batch_size)
+    whole, own_size = len(order) // batch_size * batch_size, batch_size // num_workers
+    rest = order[whole:]
+    rest = rest[len(rest) * worker // num_workers:len(rest) * (worker + 1) // num_workers]
+    own = np.append(order[:whole].reshape(-1, num_workers, own_size)[:, worker], rest)
+    yield from _batches(train, own, lambda rows: train.items[rows, np.newaxis],
+                        lambda rows: train.labels[rows, np.newaxis].astype(np.float32), own_size)
+    if whole < len(order) and not len(rest):
+        none = np.zeros(0, np.int32)
+        yield Batch(none, none, none, none.reshape(0, 1), np.zeros((0, 1), np.float32))
 
 
 def test_batches(test, batch_size, num_ads=2, draw=None):

@@ -2,7 +2,7 @@
 
     python -m utils.compare_results A B [C ...] [--output FOLDER] [--anyway]
 
-For each model, batch size and number of accelerators it gives ratios of throughputs and latencies, and differences of GAUC
+For each model, batch size and numbers of accelerators and workers it gives ratios of throughputs and latencies, and differences of GAUC
 and AUC. It prints them as tables, and writes comparison.csv, comparison.md (the tables) and comparison.png into the output
 folder. Rows that were made from other data or with other flags than the first folder's are listed, with what differs, and not
 compared, unless asked for; another device or TensorFlow is what a comparison is for, and shown.
@@ -60,8 +60,8 @@ def read_folders(paths):
                             % (path, csv_name("train"), csv_name("infer")))
         for stage in STAGES:
             if len({key_of(row) for row in rows[stage]}) < len(rows[stage]):
-                raise UserError("%s has two rows of the same model, data set, batch size and number of accelerators; leave "
-                                "one" % os.path.join(path, csv_name(stage)))
+                raise UserError("%s has two rows of the same model, data set, batch size and numbers of accelerators and "
+                                "workers; leave one" % os.path.join(path, csv_name(stage)))
         folders.append(Folder(letter, path, rows))
     return folders
 
@@ -98,7 +98,7 @@ def compare(folders):
         by_key = [{key_of(row): row for row in folder.rows[stage]} for folder in folders]
         keys = list(dict.fromkeys(key for rows in by_key for key in rows))
         models = in_order(key[0] for key in keys)
-        for key in sorted(keys, key=lambda key: (key[1], models.index(key[0]), float(key[2]), float(key[3]))):
+        for key in sorted(keys, key=lambda key: (key[1], models.index(key[0]), [float(figure) for figure in key[2:]])):
             having = [folder for folder, rows in zip(folders, by_key) if key in rows]
             if len(having) < len(folders):
                 texts = ["only in " + " and ".join(folder.letter for folder in having)]
@@ -142,7 +142,7 @@ def table(headers, rows, left):
 
 
 def key_cells(key):
-    """The cells of a key: model, data set with the mark of a sample, batch size, number of accelerators."""
+    """The cells of a key: model, data set with the mark of a sample, batch size, numbers of accelerators and workers."""
     return [key[0], key[1] + (" (generated)" if is_sample(key[1]) else "")] + list(key[2:])
 
 
@@ -256,10 +256,10 @@ def _panel(axis, folders, stage, column, pairs, name_datasets):
 
 
 def run_name(key, name_dataset):
-    """What a plot calls a row: model, batch size, number of accelerators if several, and the data set if asked for."""
-    model, dataset, batch_size, accelerators = key
-    return "%s, %s%s%s" % (model, batch_size, "" if accelerators == "1" else " x " + accelerators,
-                           ", " + dataset if name_dataset else "")
+    """What a plot calls a row: model, batch size, accelerators and workers if several, and the data set if asked for."""
+    model, dataset, batch_size, accelerators, workers = key
+    return "%s, %s%s%s%s" % (model, batch_size, "" if accelerators == "1" else " x " + accelerators,
+                             "" if workers == "1" else " x %s workers" % workers, ", " + dataset if name_dataset else "")
 
 
 def write(output, folders, shown, pairs, lines):

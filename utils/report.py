@@ -27,7 +27,7 @@ WIDTH, HEIGHT = 4.8, 5.4  # inches of a plot: its letters can be read where it f
 RUN = ("model", "batch_size", "num_accelerators")
 RATES = ("system_recommendations_per_second", "accelerator_recommendations_per_second")
 CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
-MACHINE = ("device", "tensorflow")
+MACHINE = ("device", "tensorflow", "num_workers")
 SPEED_TABLE = (RUN + RATES + CLOCKS, FLAGS + MACHINE)  # the columns before and after the published figures
 QUALITY_TABLE = (RUN + ("best_gauc", "best_auc"), ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS)
 INFER_TABLE = (RUN + RATES + ("latency_ms_p50", "latency_ms_p99") + CLOCKS + ("gauc", "auc", "checkpoint_step"), MACHINE)
@@ -90,7 +90,7 @@ def described(dataset):
 
 def heading(column):
     """What a table's header calls a column of a CSV."""
-    text = column.replace("_", " ").replace("num accelerators", "accelerators").replace("per second", "/ second")
+    text = column.replace("_", " ").replace("num ", "").replace("per second", "/ second")
     return re.sub(r"\bg?auc\b", lambda word: word.group().upper(), text)
 
 
@@ -209,9 +209,9 @@ def learning_curves(rows):
 
 
 def size_of(row):
-    """How large a batch was, as a text: the batch size, and the number of accelerators where there are several."""
-    several = "" if row["num_accelerators"] == "1" else " x %s accelerators" % row["num_accelerators"]
-    return row["batch_size"] + several
+    """How large a batch was, as a text: the batch size, and the numbers of accelerators and workers that are not 1."""
+    return row["batch_size"] + "".join(" x %s %s" % (row[column], heading(column))
+                                       for column in ("num_accelerators", "num_workers") if row[column] != "1")
 
 
 def _curves(name, what, rows, labels, label_of):

@@ -26,14 +26,16 @@ TRAIN_COLUMNS = (
     "model", "dataset", "batch_size", "num_accelerators", "epochs", "steps", "recommendations", "system_seconds",
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second", "final_loss",
     "final_gauc", "final_auc", "best_gauc", "best_auc", "best_step", "optimizer", "learning_rate", "seed", "device",
-    "tensorflow")
+    "tensorflow", "num_workers")
 
 INFER_COLUMNS = (
     "model", "dataset", "batch_size", "num_accelerators", "recommendations", "system_seconds",
     "system_recommendations_per_second", "accelerator_seconds", "accelerator_recommendations_per_second",
-    "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow")
+    "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step", "device", "tensorflow",
+    "num_workers")
 
-KEY = ("model", "dataset", "batch_size", "num_accelerators")
+WORKERS = "num_workers"  # machines that trained together (cluster.py); else 1
+KEY = ("model", "dataset", "batch_size", "num_accelerators", WORKERS)
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # what an evaluation adds to a curve
 CURVES_COLUMNS = KEY + POINT
 
@@ -48,8 +50,8 @@ PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
 def add_rows(folder, tables):
     """Adds rows to CSVs in `folder`.
 
-    Rows of the same model, data set, batch size and number of accelerators are replaced; the files that held them are
-    kept in <folder>_<date>.
+    Rows of the same model, data set, batch size and numbers of accelerators and workers are replaced; the files that held
+    them are kept in <folder>_<date>.
 
     Args:
       tables: {a key of COLUMNS: rows of one such run}; a row is a dictionary with a value for each column.
@@ -86,9 +88,12 @@ def _read_rows(path, columns):
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != columns:
+            found = tuple(reader.fieldnames or ())
+            if found not in (columns, tuple(column for column in columns if column != WORKERS)):
                 raise UserError("%s has other columns than this version writes; move it away" % path)
             rows = list(reader)
+            if found != columns:  # of a version that knew one worker alone
+                rows = [dict(row, **{WORKERS: "1"}) for row in rows]
     except (csv.Error, ValueError) as error:
         raise UserError("%s can't be read (%s); move it away" % (path, error)) from None
     if any(None in row or None in row.values() for row in rows):
@@ -121,7 +126,7 @@ def _is_figure(column, text):
         value = float(text)
     except ValueError:
         return False
-    lowest = 1 if column in ("batch_size", "num_accelerators") else 0
+    lowest = 1 if column in ("batch_size", "num_accelerators", WORKERS) else 0
     return lowest <= value < 1e15  # what is beyond, or not finite, is no figure of this benchmark
 
 
@@ -132,7 +137,7 @@ def read_published():
 
 def training_of(row, train_rows):
     """The training row of the checkpoint that a row of inference was measured with, or None where there is none."""
-    return next((other for other in train_rows if all(other[column] == row[column] for column in KEY)
+    return next((other for other in train_rows if all(other[column] == row[column] for column in KEY if column != WORKERS)
                  and other["best_step"] == row["checkpoint_step"]), None)
 
 
@@ -212,7 +217,7 @@ def main():
     beginning.add_argument("settings", nargs="*", help="what else the results depend on")
     has = actions.add_parser("has", help="exit status 1: it has not")
     has.add_argument("stage", choices=sorted(COLUMNS))
-    for column in ("model", "batch_size", "num_accelerators"):
+    for column in ("model", "batch_size", "num_accelerators", WORKERS):
         has.add_argument(column)
     actions.add_parser("end")
     arguments = parser.parse_args()
@@ -220,7 +225,7 @@ def main():
         end(RESULTS)
     elif arguments.action == "has":
         found = has_row(RESULTS, arguments.stage, model=arguments.model, batch_size=arguments.batch_size,
-                        num_accelerators=arguments.num_accelerators)
+                        num_accelerators=arguments.num_accelerators, num_workers=arguments.num_workers)
         sys.exit(not found)
     else:
         data = [os.path.join(ROOT, model.replace("_dice", ""), "dataset.pkl") for model in arguments.models.split()]

@@ -33,6 +33,11 @@ read_settings() {
   export BATCH_SIZES=${BATCH_SIZES:-256 512 1024}   # recommendations (training) or users (inference) per accelerator
   export EPOCHS=${EPOCHS:-2}                        # passes over the training set
   export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
+  export NUM_WORKERS=${NUM_WORKERS:-1}              # processes that train together, a cluster on this machine
+  case $NUM_WORKERS in
+    *[!0-9]* | 0*) fail "NUM_WORKERS is $NUM_WORKERS; give 1 or more" ;;
+  esac
+  [ -z "${TF_CONFIG:-}" ] || fail "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it"
   MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST="din din_dice deepFM pnn wide_deep"; fi
   local model
@@ -66,7 +71,7 @@ begin_results() {
   shift
   [ -z "${GOES_ON+begun}" ] || return 0
   (cd "$ROOT" && "$PYTHON" -m utils.results begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
-    "$EPOCHS" "$@") || status=$?
+    "$NUM_WORKERS" "$EPOCHS" "$@") || status=$?
   case $status in
     0) export GOES_ON= ;;
     10) export GOES_ON=1 ;;
@@ -82,20 +87,25 @@ end_results() {
 }
 
 # run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
-# NUM_ACCELERATORS; logs and the CSV in results/. A failure ends it with Python's status.
+# NUM_ACCELERATORS, training by NUM_WORKERS; logs and the CSV in results/. A failure ends it with Python's status.
 run_stage() {
-  local stage=$1 title=$2 model batch_size
+  local stage=$1 title=$2 model batch_size workers=1 launcher=()
   shift 2
+  if [ "$stage" = train ] && [ "$NUM_WORKERS" -gt 1 ]; then
+    workers=$NUM_WORKERS
+    launcher=("$ROOT/utils/local_cluster.py" "$NUM_WORKERS")
+  fi
   cd "$ROOT"
   for model in $MODEL_LIST; do
     for batch_size in $BATCH_SIZES; do
       echo "== $title $model, batch size $batch_size"
-      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.results has "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS"; then
+      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.results has "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" \
+        "$workers"; then
         echo "done before the interruption"
         continue
       fi
       # shellcheck disable=SC2046  # no flag, or one
-      (cd "$(folder_of "$model")" && "$PYTHON" "$stage.py" $(flags_of "$model") --batch_size "$batch_size" \
+      (cd "$(folder_of "$model")" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "$stage.py" $(flags_of "$model") --batch_size "$batch_size" \
         --num_accelerators "$NUM_ACCELERATORS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
         tee -a "results/result_${stage}_${model}_$batch_size.txt"
     done

@@ -8,7 +8,9 @@ import sys
 import tempfile
 import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors of the runtime, not its greetings: people tail the log
+# Errors of the runtime, not its greetings: people tail the log. Of a worker that is gone (cluster.py) the others' runtimes
+# say in ten lines what one line of ours says.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2")
 # No Keras: TensorFlow 2.x loads it together with pandas, and with scikit-learn and matplotlib where they are installed,
 # which is 1.7 of 3.7 seconds. Asked for the old Keras, which is a package of its own, it goes on without.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
