@@ -223,7 +223,7 @@ class _Run:
         total = len(self.dataset.train.items)
         with tqdm(total=total, initial=min(done * self.batch_size, total), desc="epoch %d" % epoch,
                   unit=" recommendations", unit_scale=True, disable=None) as bar:
-            for batch in batches:
+            for batch in self.model.prepared(batches):
                 loss = self._step(batch, epoch)
                 if not bar.disable:
                     bar.set_postfix_str("loss %.4f" % loss, refresh=False)
