@@ -188,7 +188,7 @@ class BaseModel:
     def _to_score(self, batch):
         """What to feed to score `batch`."""
         if hasattr(self, "packed"):
-            return [self._lookups.to_score(batch)]
+            return [self._lookups.to_score(batch._replace(labels=np.zeros(batch.candidates.shape, np.float32)))]
         return [array for part in split_batch(batch, len(self.inputs)) for array in part[:4]]
 
     def score(self, batch):
@@ -196,9 +196,8 @@ class BaseModel:
         together = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
         scores = []
         for first in range(0, batch.candidates.shape[1], together):
-            candidates = batch.candidates[:, first:first + together]
-            scores.append(np.concatenate(self._score(*self._to_score(batch._replace(
-                candidates=candidates, labels=np.zeros(candidates.shape, np.float32))))))
+            some = batch._replace(candidates=batch.candidates[:, first:first + together])
+            scores.append(np.concatenate(self._score(*self._to_score(some))))
         return np.concatenate(scores, axis=1)
 
     def attention_weights(self, batch):
