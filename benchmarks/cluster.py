@@ -33,12 +33,11 @@ from benchmarks.measure import SEED, Ours, Table, find_dataset, own_training, ti
 from benchmarks.scaling import random_dataset
 from benchmarks.train import batches
 from utils.batches import train_batches
-from utils.cluster import from_environment
+from utils.cluster import from_environment, sum_by_id
 from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
 from utils.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, UserError, replacing, run_main
-from utils.layers import sum_by_id
 from utils.local_cluster import free_addresses, start
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config, shards

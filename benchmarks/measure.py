@@ -164,6 +164,7 @@ class Ours:
 
     Attributes:
       step: the function that trains on, or scores, a batch.
+      prepared: the function that makes batches ready for it, as a run of the project does; an iterator's.
       session: a `ClockedSession`.
     """
 
@@ -179,6 +180,7 @@ class Ours:
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
         self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score
+        self.prepared = self.model.prepared if training else iter
 
     def values(self):
         """The value of each variable by name."""
@@ -280,11 +282,12 @@ class MeasuredOurs(Measured):
         return self._own.values(), self._own.step(self._first), self._first.candidates.size
 
     def steps_that_last(self, seconds):
-        return steps_that_last(seconds, self._own.step, self._batches())
+        return steps_that_last(seconds, self._own.step, self._own.prepared(self._batches()))
 
     def prepare(self, steps, rounds):
         """Makes ready for `rounds` rounds of `steps`; to be called before `measure`."""
-        self._steps, self._stream = steps, self._batches()
+        stream = self._own.prepared(self._batches())
+        self._steps, self._stream = steps, itertools.chain([next(stream)], stream)  # made ready before the first round
         ops, shapes = self._own.shapes(itertools.chain(*self._in_rounds(steps, rounds)))
         floors = [Floor(ops, shapes, config)
                   for config in (self._own.config, with_threads(tf.ConfigProto(), self._threads))]

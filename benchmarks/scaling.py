@@ -44,7 +44,7 @@ def measure(arguments, history_length, items, batch_size, optimizer):
     """Throughputs of training with these sizes, one per round, in recommendations per second."""
     dataset = random_dataset(history_length, items, EPOCH * batch_size)
     ours = Ours(arguments.model, True, dataset, batch_size, arguments.threads, optimizer)
-    stream = batches(dataset, batch_size)
+    stream = ours.prepared(batches(dataset, batch_size))
     steps = steps_that_last(arguments.seconds, ours.step, stream)
     rates = [steps * batch_size / timed(ours.step, itertools.islice(stream, steps))[0] for _ in range(arguments.rounds)]
     ours.close()

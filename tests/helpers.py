@@ -62,7 +62,7 @@ class Graph:
             variable.load(values + name.endswith("gamma"), self.session)
 
     def feeds(self, batch):
-        return dict(zip(self.model.inputs[0], batch))
+        return {self.model.packed: next(self.model.prepared([batch])).packed}
 
     def gradients(self, batch):
         """The loss's gradients by variable name, dense."""

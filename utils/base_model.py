@@ -2,22 +2,27 @@
 
 A model is a subclass with one method, `logit(history, candidate)`.
 
-    placeholder   shape    meaning (utils/batches.py makes them; one set for each tower)
+    input         shape    meaning (utils/batches.py makes them; one set for each tower)
     history       [N]      item ids of the batch's histories, one history after another
     segments      [N]      whose history each of them is in, 0 .. B - 1, ascending
     lengths       [B]      length of each history
     candidates    [B, C]   item ids to score
     labels        [B, C]   1 bought, 0 not
-    learning_rate []       of this step
+
+A graph that scores has a placeholder for each of the first four. In a graph that trains they are parts of a single one, in
+which history and candidates are not ids but rows of what the batch looks up, and the learning rate is there as well
+(utils/lookups.py).
 """
 import collections
-import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from utils.batches import Batch, split_batch
+from utils.batches import MADE_TOGETHER, Batch, split_batch
 from utils.cluster import Alone
-from utils.embeddings import Embeddings
+from utils.embeddings import HOST, Embeddings, TrainedEmbeddings
+from utils.lookups import Lookups, set_learning_rate, unpack
 from utils.optimizers import clipped_update
 from utils.towers import device_names
 from utils.tf1 import tf
@@ -29,6 +34,15 @@ PAIRS_AT_ONCE = 1 << 18
 History = collections.namedtuple("History", "items segments lengths")
 History.__doc__ = """The histories of B users: items [N], segments [N], lengths [B]; see utils/batches.py. Of one user alone,
 segments may be None (layers.py)."""
+
+
+class PreparedBatch(Batch):
+    """A Batch to train on, and as `packed` what is fed of it; see `BaseModel.prepared`."""
+
+    def __new__(cls, batch, packed):
+        prepared = super().__new__(cls, *batch)
+        prepared.packed = packed
+        return prepared
 
 
 class BaseModel:
@@ -44,7 +58,9 @@ class BaseModel:
       cluster: the workers that train the model together, a `Cluster`; this one by default.
 
     Attributes:
-      inputs: for each tower, the placeholders, a `Batch`; `logits` [B, C] are each tower's.
+      inputs: for each tower, what it reads, a `Batch` or a `lookups.Own`; `logits` [B, C] are each tower's.
+      packed: [S] int32, what a graph that trains is fed, be it to train or to score.
+      learning_rate: [] of this step.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch, of all workers' shares of it.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
@@ -56,21 +72,28 @@ class BaseModel:
 
     def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
                  one_user=False, cluster=Alone()):
-        self._embeddings = Embeddings(item_count, cate_count, cate_list)
         self.global_step = tf.train.get_or_create_global_step()
-        self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self._several_workers = cluster.count > 1
         self.inputs, self.logits, self._attention_scores = [], [], []  # of each tower
         devices = device_names(num_accelerators)
+        towers = list(np.repeat(devices, shards))
+        sizes = item_count, cate_count, cate_list
+        if optimizer:
+            self.packed = tf.placeholder(tf.int32, [None], "packed")
+            self._lookups = Lookups(*sizes, towers=len(towers), item_parts=shards)
+            with tf.device(HOST):
+                self.learning_rate, shared, owns = unpack(self.packed, len(towers), item_parts=shards)
+            self._embeddings = TrainedEmbeddings(*sizes, shared=shared, owns=owns)
+        else:
+            self._embeddings = Embeddings(*sizes)
         users = 1 if one_user else None
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            for index, device in enumerate(np.repeat(devices, shards)):  # the first tower makes the variables, there
+            for index, device in enumerate(towers):  # the first tower makes the variables, there
                 with tf.device(device), tf.name_scope("tower_%d" % index):
-                    inputs = Batch(tf.placeholder(tf.int32, [None], "history"),
-                                   tf.placeholder(tf.int32, [None], "segments"),
-                                   tf.placeholder(tf.int32, [users], "lengths"),
-                                   tf.placeholder(tf.int32, [users, None], "candidates"),
-                                   tf.placeholder(tf.float32, [users, None], "labels"))
+                    inputs = owns[index] if optimizer else Batch(
+                        tf.placeholder(tf.int32, [None], "history"), tf.placeholder(tf.int32, [None], "segments"),
+                        tf.placeholder(tf.int32, [users], "lengths"), tf.placeholder(tf.int32, [users, None], "candidates"),
+                        tf.placeholder(tf.float32, [users, None], "labels"))
                     self.inputs.append(inputs)
                     segments = None if one_user else inputs.segments
                     self.logits.append(self.logit(History(inputs.history, segments, inputs.lengths),
@@ -112,28 +135,51 @@ class BaseModel:
             loss = tf.add_n(losses) / self.recommendations
         with tf.name_scope("gradients"):
             leaves = self._embeddings.leaves()
-            sources = [leaves.get(variable.op.name, [variable]) for variable in self.variables]
-            gradients = iter(tf.gradients(loss, sum(sources, []), colocate_gradients_with_ops=True))
-            gradients = [list(itertools.islice(gradients, len(of_variable))) for of_variable in sources]
-            gradients = [self._embeddings.gradient(variable, found) if variable.op.name in leaves else found[0]
-                         for variable, found in zip(self.variables, gradients)]
-            self.loss, self.gradients = cluster.add_up(loss, gradients)
+            dense = [variable for variable in self.variables if variable.op.name not in self._embeddings.read]
+            found = tf.gradients(loss, leaves + dense, colocate_gradients_with_ops=True)
+            gradients = self._embeddings.gradients(found[:len(leaves)])
+            gradients.update(zip([variable.op.name for variable in dense], found[len(leaves):]))
+            self.loss, self.gradients = cluster.add_up(loss, [gradients[variable.op.name] for variable in self.variables])
         with tf.name_scope("update"):
             self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables,
-                                         self.global_step)
+                                         self.global_step, {} if self._several_workers else self._embeddings.read)
 
     def start(self, session):
         """Binds the model to `session`; called once, before `train` and `score`."""
         self.session = session
         # A callable spares each step the parsing of fetches and feeds in Session.run.
-        scored = [placeholder for inputs in self.inputs for placeholder in inputs[:4]]
+        scored = [self.packed] if hasattr(self, "packed") else [
+            placeholder for inputs in self.inputs for placeholder in inputs[:4]]
         self._score = session.make_callable(self.logits, scored)
         if self._attention_scores:
             self._attend = session.make_callable(self._attention_scores, scored)
         if hasattr(self, "update"):
-            fed = [self.learning_rate] + ([self.recommendations] if self._several_workers else [])
-            self._trained = fed + [placeholder for inputs in self.inputs for placeholder in inputs]
-            self._train = session.make_callable([self.loss, self.update], self._trained)
+            self._train = session.make_callable([self.loss, self.update], [self.packed] + (
+                [self.recommendations] if self._several_workers else []))
+
+    def prepared(self, batches):
+        """The same batches, ready to be trained on: what they look up is found for many of them at once.
+
+        That, and making the batches, is done beside the training on those before, in a thread: a step of 32 or of 1,024
+        takes 3.5% less (two cores of an Intel Xeon with AVX-512).
+        """
+        batches = iter(batches)
+
+        def some():
+            together, recommendations = [], 0
+            for batch in batches:
+                together.append(batch)
+                recommendations += len(batch.lengths)
+                if recommendations >= MADE_TOGETHER:
+                    break
+                time.sleep(0)  # else this thread would keep the interpreter for milliseconds, and the training would wait
+            return list(map(PreparedBatch, together, self._lookups.to_train(together))) if together else []
+
+        with ThreadPoolExecutor(1) as thread:
+            ready = thread.submit(some)
+            while ready.result():
+                together, ready = ready.result(), thread.submit(some)
+                yield from together
 
     def train(self, batch, learning_rate, recommendations=None, trace=None):
         """Updates the variables once on the whole of `batch`; returns its loss before the update.
@@ -141,23 +187,26 @@ class BaseModel:
         `recommendations` is how many there are in the shares of all workers, where there are several. `trace`, a
         RunMetadata, is filled with what each operation took; that takes time itself.
         """
-        parts = split_batch(batch, len(self.inputs))
-        values = [np.float32(learning_rate)] + ([recommendations] if self._several_workers else [])
-        values += [array for part in parts for array in part]
+        packed = batch.packed if isinstance(batch, PreparedBatch) else self._lookups.to_train([batch])[0]
+        set_learning_rate(packed, learning_rate)
         if trace is None:
-            return float(self._train(*values)[0])
+            return float(self._train(packed, *([recommendations] if self._several_workers else []))[0])
         options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-        return float(self.session.run([self.loss, self.update], dict(zip(self._trained, values)), options, trace)[0])
+        return float(self.session.run([self.loss, self.update], {self.packed: packed}, options, trace)[0])
+
+    def _to_score(self, batch):
+        """What to feed to score `batch`."""
+        if hasattr(self, "packed"):
+            return [self._lookups.to_score(batch._replace(labels=np.zeros(batch.candidates.shape, np.float32)))]
+        return [array for part in split_batch(batch, len(self.inputs)) for array in part[:4]]
 
     def score(self, batch):
         """Returns the logits [B, C] of `batch`; many candidates are scored in several calls, which bounds the memory."""
-        parts = split_batch(batch, len(self.inputs))
         together = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
         scores = []
         for first in range(0, batch.candidates.shape[1], together):
-            ads = slice(first, first + together)
-            scores.append(np.concatenate(self._score(*[
-                array for part in parts for array in part[:3] + (part.candidates[:, ads],)])))
+            some = batch._replace(candidates=batch.candidates[:, first:first + together])
+            scores.append(np.concatenate(self._score(*self._to_score(some))))
         return np.concatenate(scores, axis=1)
 
     def attention_weights(self, batch):
@@ -167,8 +216,7 @@ class BaseModel:
         """
         if not self._attention_scores:
             return None
-        parts = split_batch(batch, len(self.inputs))
-        scores = np.concatenate(self._attend(*[array for part in parts for array in part[:4]]))
+        scores = np.concatenate(self._attend(*self._to_score(batch)))
         starts = np.cumsum(batch.lengths) - batch.lengths
         powers = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), batch.lengths, axis=0))
         return powers / np.repeat(np.add.reduceat(powers, starts), batch.lengths, axis=0)

@@ -210,7 +210,7 @@ class _Run:
         total = len(self.dataset.train.items)
         with tqdm(total=total, initial=min(done * self.batch_size, total), desc="epoch %d" % epoch,
                   unit=" recommendations", unit_scale=True, disable=None) as bar:
-            for batch in batches:
+            for batch in self.model.prepared(batches):
                 recommendations = len(batch.lengths)
                 if self.cluster.count > 1:  # this worker's share of them
                     recommendations = min(self.batch_size, total - (self.state["step"] - first_step) * self.batch_size)
