@@ -104,7 +104,8 @@ def train(model_class, batches, name, arguments):
         model = build(model_class, dataset, arguments.num_accelerators, arguments.batch_size, arguments.optimizer)
         initialize = tf.global_variables_initializer()
         graph.finalize()
-        with tf.Session(config=session_config(arguments.num_accelerators, len(model.inputs))) as session:
+        config = session_config(arguments.num_accelerators, len(model.inputs), traced=arguments.profile)
+        with tf.Session(config=config) as session:
             session.run(initialize)
             model.start(session)
             _Run(model, batches, name, arguments, dataset).go()
