@@ -162,6 +162,8 @@ def test_on_a_cpu_each_core_has_a_tower_where_the_batch_is_large_enough(monkeypa
     config = towers.session_config(1, 1)
     assert (config.inter_op_parallelism_threads, config.intra_op_parallelism_threads) == (4, 2)
     assert towers.session_config(2, 4).intra_op_parallelism_threads == 1
+    assert config.experimental.executor_type and not towers.session_config(1, 2).experimental.executor_type
+    assert not towers.session_config(1, 1, traced=True).experimental.executor_type  # it would record nothing
 
 
 def test_a_gpu_has_one_tower(monkeypatch):

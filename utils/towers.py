@@ -53,8 +53,11 @@ def shards(num_accelerators, batch_size):
     return max(1, min(cores() // num_accelerators, batch_size // SMALLEST_SHARD))
 
 
-def session_config(num_accelerators, num_towers):
-    """The ConfigProto of a session on `num_accelerators` devices, for a graph of `num_towers`."""
+def session_config(num_accelerators, num_towers, traced=False):
+    """The ConfigProto of a session on `num_accelerators` devices, for a graph of `num_towers`.
+
+    `traced`: whether steps are to be traced, operation by operation.
+    """
     config = tf.ConfigProto(device_count={"CPU": 1 if gpu_names() else num_accelerators}, allow_soft_placement=True,
                             gpu_options=tf.GPUOptions(allow_growth=True))
     if not gpu_names():
@@ -65,9 +68,10 @@ def session_config(num_accelerators, num_towers):
         # TensorFlow 2 would make one operation of a product, its bias and its activation, which here takes longer than the
         # three: a step of 32 takes 1.25 ms with it and 1.22 without, where the three are next to each other 1.30.
         config.graph_options.rewrite_options.remapping = config.graph_options.rewrite_options.OFF
-        if num_accelerators == num_towers == 1:
+        if num_accelerators == num_towers == 1 and not traced:
             # One tower's operations wait for each other, so handing them to other threads costs more than it gains: 1.21 ms
-            # instead of 1.39 a step of 32, and as long for a batch of 1,024 to score (Intel Xeon with AVX-512).
+            # instead of 1.39 a step of 32, and as long for a batch of 1,024 to score (Intel Xeon with AVX-512). Without them
+            # TensorFlow records no operations.
             config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
     return config
 

@@ -117,7 +117,7 @@ def train(model_class, batches, name, arguments):
         if cluster.is_chief:
             stack.enter_context(acquire(os.path.join(arguments.save_path, ".lock")))
         number = shards(arguments.num_accelerators, arguments.batch_size) * arguments.num_accelerators
-        config = session_config(arguments.num_accelerators, number)
+        config = session_config(arguments.num_accelerators, number, traced=arguments.profile)
         cluster.start(config)
         graph = stack.enter_context(tf.Graph().as_default())
         stack.enter_context(cluster.guarded())
