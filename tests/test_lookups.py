@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import Graph, flat_batch, random_dataset
-from utils.batches import train_batches
+from utils.batches import Batch, train_batches
 from utils.lookups import Lookups, unpack
 from utils.tf1 import tf
 
@@ -108,3 +108,16 @@ def test_the_learning_rate_of_a_step_is_that_which_train_is_given():
             own.model.train(batch, rate)
             moved.append(own.session.run(bias) - before)
     np.testing.assert_allclose(moved[1], 2 * moved[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_a_workers_empty_share_is_packed_among_others_and_alone(towers):
+    first, second = some_batches(1)[:2]
+    none = np.zeros(0, np.int32)
+    empty = Batch(none, none, none, none.reshape(0, 1), np.zeros((0, 1), np.float32))
+    lookups = Lookups(*SIZES, towers=towers, item_parts=towers)
+    together = lookups.to_train([empty, first, empty, second, empty])
+    for packed, batch in zip(together, (empty, first, empty, second, empty)):
+        np.testing.assert_array_equal(packed, lookups.to_train([batch])[0])
+    _, shared, owns = unpacked(together[0], towers, towers)
+    assert [len(own.lengths) for own in owns] == [0] * towers and not len(shared.cates)
