@@ -1,5 +1,6 @@
 """run.sh, train.sh, infer.sh, prepare_dataset.sh and setup.sh, run as their users run them, in a copy of the project."""
 import csv
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
+from utils import locks
 from utils.dataset import write_dataset
+from utils.files import ROOT, UserError
 from utils.locks import acquire
 
 FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
@@ -160,6 +163,30 @@ def test_a_second_script_at_work_in_the_same_folder_is_refused(project, script, 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: process %d is at work in %s; wait until it has ended\n" % (
         os.getpid(), project / folder)
+
+
+def test_a_killed_script_can_be_started_again_while_what_it_started_comes_to_its_end(tmp_path):
+    path = str(tmp_path / ".lock")
+    script = subprocess.Popen(  # the shell is killed, the sleeping process that it started goes on for a while
+        [sys.executable, os.path.join(ROOT, "utils", "locks.py"), path, "bash", "-c", "sleep 1 & kill -9 $$"])
+    script.wait()
+    with pytest.raises(BlockingIOError), open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with acquire(path) as file:
+        file.seek(0)
+        assert file.read() == "%d\n" % os.getpid()
+
+
+def test_a_script_is_not_started_beside_what_a_killed_one_left_at_work(tmp_path, monkeypatch):
+    path = str(tmp_path / ".lock")
+    script = subprocess.Popen(
+        [sys.executable, os.path.join(ROOT, "utils", "locks.py"), path, "bash", "-c", "sleep 5 & kill -9 $$"])
+    script.wait()
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
+    with pytest.raises(UserError) as error:
+        acquire(path)
+    assert str(error.value) == ("process %d is gone, but one that it started is at work in %s; wait until it has ended"
+                                % (script.pid, tmp_path))
 
 
 def test_inference_before_training_says_to_train_first(project):

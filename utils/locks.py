@@ -6,13 +6,19 @@ import contextlib
 import fcntl
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.files import UserError, make_folder, run_main, unwritable
 
+PATIENCE = 10  # seconds in which what a killed process started comes to its end, too
+
 
 def acquire(path):
     """Takes the lock `path`, a file, which then names this process; returns the open file, which holds it.
+
+    Where the process that it names is gone, those it started, which hold the lock too, are given PATIENCE to end: a
+    command that was killed can be started again at once.
 
     Raises:
       UserError: another process holds it, or it can't be written.
@@ -22,14 +28,16 @@ def acquire(path):
         file = open(path, "a+")
     except OSError as error:
         raise unwritable(path, error) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    given_up = time.monotonic() + PATIENCE
+    while not _taken(file):
         file.seek(0)
         owner = file.read().strip()
-        file.close()
-        raise UserError("process %s is at work in %s; wait until it has ended"
-                        % (owner, os.path.dirname(path) or ".")) from None
+        runs = _runs(owner)
+        if runs or time.monotonic() > given_up:
+            file.close()
+            raise UserError("process %s is at work in %s; wait until it has ended" % (
+                owner if runs else "%s is gone, but one that it started" % owner, os.path.dirname(path) or "."))
+        time.sleep(0.02)
     try:
         file.truncate(0)
         file.write("%d\n" % os.getpid())
@@ -37,6 +45,24 @@ def acquire(path):
     except OSError as error:
         raise unwritable(path, error) from None
     return file
+
+
+def _taken(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _runs(process_id):
+    try:
+        os.kill(int(process_id), 0)
+    except (ProcessLookupError, ValueError, OverflowError):  # gone, or it has not written its name yet
+        return False
+    except PermissionError:  # it is someone else's
+        pass
+    return True
 
 
 @contextlib.contextmanager
