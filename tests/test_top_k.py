@@ -26,28 +26,30 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(top_k, "USERS_TOGETHER", 9)
     monkeypatch.setattr(top_k, "ITEMS_TOGETHER", 17)
     monkeypatch.setattr(top_k, "HISTORY_TOGETHER", 3)
+    monkeypatch.setattr(top_k, "PARTS_TOGETHER", 1)
 
 
-def ranked(name, values, excluded, count):
+def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
     """The Rankings of HISTORIES, the variables being what `values` makes of them."""
     with tf.Graph().as_default(), tf.Session() as session:
-        model = model_class(name)(DATASET.item_count, DATASET.cate_count, DATASET.cate_list, one_user=True)
+        model = model_class(name)(DATASET.item_count, max(cate_list) + 1, cate_list, one_user=True)
         for variable in model.variables:
             variable.load(values(variable), session)
         pairs = []
-        rankings = Ranker(model, session, DATASET.item_count).rank(HISTORIES, excluded, count, pairs.append)
+        rankings = Ranker(model, session, cate_list).rank(HISTORIES, excluded, count, pairs.append)
     assert sum(pairs) == len(HISTORIES) * DATASET.item_count
     return rankings
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_ranking_equals_brute_force_with_the_plain_graph(name, small_blocks):
+@pytest.mark.parametrize("name, cate_list", [(name, DATASET.cate_list) for name in sorted(MODELS)] + [
+    ("din", np.zeros_like(EVERYTHING)), ("din", EVERYTHING)], ids=sorted(MODELS) + ["din-one category", "din-all their own"])
+def test_a_ranking_equals_brute_force_with_the_plain_graph(name, cate_list, small_blocks):
     excluded = [history[::2] for history in HISTORIES]
-    with Graph(name, DATASET.item_count, DATASET.cate_count, DATASET.cate_list) as graph:
+    with Graph(name, DATASET.item_count, max(cate_list) + 1, cate_list) as graph:
         graph.load_known_values()
         values = graph.session.run({variable.op.name: variable for variable in graph.model.variables})
         every = graph.model.score(flat_batch(HISTORIES, np.tile(EVERYTHING, (len(HISTORIES), 1))))
-    rankings = ranked(name, lambda variable: values[variable.op.name], excluded, 10)
+    rankings = ranked(name, lambda variable: values[variable.op.name], excluded, 10, cate_list)
     assert len(rankings) == len(HISTORIES)
     for ranking, own, scores in zip(rankings, excluded, every):
         assert not set(ranking.items) & set(own) and len(set(ranking.items)) == 10

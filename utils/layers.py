@@ -12,6 +12,7 @@ from utils.tf1 import tf
 
 # The seed's batch normalization never trains its statistics: mean 0, variance 1, epsilon 0.001.
 BATCH_NORM_SCALE = 1 / math.sqrt(1.001)
+OF_CATEGORY = "of_category"  # see pairs_of_one_user
 
 
 def glorot_uniform(name, shape):
@@ -43,12 +44,33 @@ def width_of(x):
 
 def matmul(x, kernel):
     """x [..., I] times kernel [I, O] -> [..., O]."""
+    if isinstance(x, Pooled):
+        return x.times(kernel)
     if x.shape.ndims == 2:
         return tf.matmul(x, kernel)
     rows = tf.matmul(tf.reshape(x, [-1, width_of(x)]), kernel)
     y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [width_of(kernel)]], axis=0))
     y.set_shape(x.shape[:-1].concatenate(kernel.shape[-1:]))
     return y
+
+
+class Pooled:
+    """The weighted sums of one user's rows: weights [N, C], rows [N, D] -> [1, C, D].
+
+    A product with a kernel is taken of the rows first, which are fewer than the candidates.
+    """
+
+    def __init__(self, weights, rows):
+        self._weights, self._rows = weights, rows
+        self.value = tf.expand_dims(tf.matmul(weights, rows, transpose_a=True), 0)
+        self.shape = self.value.shape
+
+    def __mul__(self, x):
+        return self.value * x
+
+    def times(self, kernel):
+        """[1, C, D] times kernel [D, O] -> [1, C, O]."""
+        return Pooled(self._weights, tf.matmul(self._rows, kernel)).value
 
 
 def dense(x, units, name, activation=None, norm=None):
@@ -73,8 +95,10 @@ def dense(x, units, name, activation=None, norm=None):
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
     if len(parts) > 1 and of_one_user(parts[0]):
+        # The user's own part, the first, is not repeated; the second is the candidates', and with the bias may be kept for
+        # other users.
         products = [matmul(part, block) for part, block in zip(parts, tf.split(kernel, widths))]
-        y = sum(products[1:], products[0] + bias)  # the user's own part is one row, which is not repeated
+        y = sum(products[2:], products[0] + (products[1] + bias))
     else:
         y = tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
     return activation(y) if activation else y
@@ -109,8 +133,8 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
     Returns:
       [N, C, O].
     """
-    if segments is None:  # the same candidates go with each k, so it is the kernel that is scaled: q (w_q + k w_p)
-        return tf.matmul(q, w_q + k[:, :, tf.newaxis] * w_p) + tf.expand_dims(matmul(k, w_k) + bias, 1)
+    if segments is None:
+        return pairs_of_one_user(q, k, w_q, w_k, w_p, bias)
 
     @tf.custom_gradient
     def layer(q, k, w_q, w_k, w_p, bias):
@@ -138,6 +162,24 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
     return layer(q, k, w_q, w_k, w_p, bias)
 
 
+def pairs_of_one_user(q, k, w_q, w_k, w_p, bias):
+    """As `pairs`, of q [1, C, I]: the same candidates go with each k, so it is the kernel that is scaled, q (w_q + k w_p).
+
+    The second half of an embedding is its category's. What is of this half, [N, C, O], is in the collection OF_CATEGORY: for
+    history items of one category it may be fed, as [1, C, O], which spares half of the products.
+    """
+    def of_half(q, k, w_q, w_k, w_p):
+        scaled = w_q + k[:, :, tf.newaxis] * w_p                                # [N, I / 2, O]
+        constant = tf.expand_dims(matmul(k, w_k) + bias / 2, 1)                 # [N, 1, O]
+        # A one in q for the constant spares a pass over [N, C, O].
+        return tf.matmul(tf.concat([q, tf.ones_like(q[..., :1])], axis=-1), tf.concat([scaled, constant], axis=1))
+
+    halves = [tf.split(x, 2, axis) for x, axis in ((q, -1), (k, -1), (w_q, 0), (w_k, 0), (w_p, 0))]
+    of_item, of_category = (of_half(*half) for half in zip(*halves))
+    tf.add_to_collection(OF_CATEGORY, of_category)
+    return of_item + of_category
+
+
 def kernel_gradient(x, dy):
     """The gradient of kernel in y = x kernel: x [..., I], dy [..., O] -> [I, O]."""
     return tf.matmul(tf.reshape(x, [-1, width_of(x)]), tf.reshape(dy, [-1, width_of(dy)]), transpose_a=True)
@@ -162,7 +204,7 @@ def soft_pooling(scores, rows, segments, layer):
       layer: a dense layer without activation, a function of rows.
 
     Returns:
-      [B, C, O].
+      [B, C, O]; of one user, without segments, `Pooled`.
     """
     @tf.custom_gradient
     def pool(scores, rows):
@@ -181,9 +223,8 @@ def soft_pooling(scores, rows, segments, layer):
         return u, gradient
 
     if segments is None:  # a matrix product; and as the weights sum to 1, the layer may come first, on rows that are fewer
-        powers = tf.exp(scores - tf.reduce_max(scores, axis=0))                 # [N, C]
-        u = tf.matmul(powers, layer(rows), transpose_a=True)                    # [C, O]
-        return tf.expand_dims(u / tf.reduce_sum(powers, axis=0)[:, tf.newaxis], 0)
+        powers = tf.exp(scores - tf.reduce_max(scores, axis=0))                 # [N, C]; tf.nn.softmax would transpose
+        return Pooled(powers / tf.reduce_sum(powers, axis=0), layer(rows))
     return layer(pool(scores, rows))
 
 

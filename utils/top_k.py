@@ -1,12 +1,14 @@
 """Ranking: the items of the whole catalogue that score highest for each test user, those of his history left out.
 
 The (user, item) pairs are many: 63 million for a thousand users of Amazon Electronics. So the catalogue is scored in blocks,
-one user at a time, by the model's own graph in the form for one user (base_model.py); and what a model computes for a
-(history item, candidate) pair alone, DIN's attention, is computed once for the users who share the history item, and fed.
+one user at a time, by the model's own graph in the form for one user (base_model.py), and what several calls share is
+computed once and fed: for all users what depends on the candidates alone; for those who share a history item what depends on
+it and the candidate alone, DIN's attention; and for all history items of a category this category's half of the attention.
 """
 import collections
 import concurrent.futures
 import csv
+import itertools
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +16,9 @@ from tqdm import tqdm
 from utils.batches import flat_histories
 from utils.dataset import REMAP, read_dataset
 from utils.files import replacing
+from utils.graphs import once_for
 from utils.infer_loop import restored
+from utils.layers import OF_CATEGORY
 from utils.machine import cores
 from utils.names import read_names
 from utils.results import report_throughput
@@ -24,6 +28,7 @@ from utils.train_loop import log
 USERS_TOGETHER = 1000    # users who share what is computed for their history items; memory is bounded by so many
 ITEMS_TOGETHER = 4096    # of the catalogue; a quarter as many take PNN a half longer
 HISTORY_TOGETHER = 4     # history items, with so many of the catalogue: DIN's largest tensor, [4, 4096, 80], is 5 MB
+PARTS_TOGETHER = 16      # so many times as many, of one category, are a thread's work until it takes more
 COLUMNS = ("reviewerID", "rank", "asin", "category", "score")
 
 Ranking = collections.namedtuple("Ranking", "items scores")
@@ -53,7 +58,7 @@ def recommend(model_class, name, arguments):
 
     with restored(make, name, dataset, arguments.save_path, 1, cores()) as (model, session, _):
         session.graph.finalize()
-        ranker = Ranker(model, session, dataset.item_count)
+        ranker = Ranker(model, session, dataset.cate_list)
         with replacing(output, "w", newline="", encoding="utf-8") as file, tqdm(
                 total=len(users) * dataset.item_count, desc="ranking", unit=" recommendations", unit_scale=True,
                 disable=None) as bar:
@@ -79,16 +84,18 @@ def recommend(model_class, name, arguments):
 
 
 class Ranker:
-    """Ranks the catalogue with `model`, built for one user, in `session`."""
+    """Ranks the catalogue, whose categories are `cate_list` [item_count], with `model`, built for one user, in `session`."""
 
-    def __init__(self, model, session, item_count):
-        self._item_count, self._has_pairs = item_count, model.attention_scores is not None
+    def __init__(self, model, session, cate_list):
+        self._cate_list, self._has_pairs = np.asarray(cate_list), model.attention_scores is not None
         inputs = model.inputs[0]
-        feeds = [inputs.history, inputs.lengths, inputs.candidates]
+        feeds = [inputs.history, inputs.lengths]
         if self._has_pairs:
-            self._pairs = session.make_callable(model.attention_scores, [inputs.history, inputs.candidates])
+            of_category, = session.graph.get_collection(OF_CATEGORY)
+            self._of_category = once_for(session, of_category, inputs.candidates, [inputs.history])
+            self._pairs = once_for(session, model.attention_scores, inputs.candidates, [inputs.history, of_category])
             feeds.append(model.attention_scores)
-        self._score = session.make_callable(model.logits[0], feeds)
+        self._score = once_for(session, model.logits[0], inputs.candidates, feeds)
         self._threads = concurrent.futures.ThreadPoolExecutor(cores())  # TensorFlow's calls let other threads run
 
     def rank(self, histories, excluded, count, progress):
@@ -101,15 +108,20 @@ class Ranker:
         """
         best = [Ranking(np.zeros(0, np.int32), np.zeros(0, np.float32))] * len(histories)
         lengths = np.array([len(history) for history in histories], np.int32)
-        distinct, index = np.unique(np.concatenate(histories), return_inverse=True)
-        rows = np.split(index.reshape(-1), np.cumsum(lengths)[:-1])
-        for first in range(0, self._item_count, ITEMS_TOGETHER):
-            ads = np.arange(first, min(first + ITEMS_TOGETHER, self._item_count), dtype=np.int32)
+        items = np.concatenate(histories)
+        distinct = np.unique(items)
+        distinct = distinct[np.argsort(self._cate_list[distinct], kind="mergesort")]
+        place = np.zeros(len(self._cate_list), np.int32)  # of an item in `distinct`
+        place[distinct] = np.arange(len(distinct))
+        rows = np.split(place[items], np.cumsum(lengths)[:-1])
+        for first in range(0, len(self._cate_list), ITEMS_TOGETHER):
+            ads = np.arange(first, min(first + ITEMS_TOGETHER, len(self._cate_list)), dtype=np.int32)
             pairs = self._pair_scores(distinct, ads) if self._has_pairs else None
+            score = self._score(ads[np.newaxis])
 
             def advanced(user):
                 shared = [pairs[rows[user]]] if self._has_pairs else []
-                scores = self._score(histories[user], lengths[user:user + 1], ads[np.newaxis], *shared)[0]
+                scores = score(histories[user], lengths[user:user + 1], *shared)[0]
                 own = excluded[user] - first
                 scores[own[(0 <= own) & (own < len(ads))]] = -np.inf
                 return _merged(best[user], ads, scores, count)
@@ -119,9 +131,22 @@ class Ranker:
         return best
 
     def _pair_scores(self, items, ads):
-        """What depends on the pair alone, of each of `items` and each of `ads`: [items, ads]."""
-        parts = [items[first:first + HISTORY_TOGETHER] for first in range(0, len(items), HISTORY_TOGETHER)]
-        return np.concatenate(list(self._threads.map(lambda part: self._pairs(part, ads[np.newaxis]), parts)))
+        """What depends on the pair alone, of each of `items`, sorted by category, and each of `ads`: [items, ads]."""
+        of_category, pairs = self._of_category(ads[np.newaxis]), self._pairs(ads[np.newaxis])
+        first_of_each = np.flatnonzero(np.diff(self._cate_list[items])) + 1
+
+        def of_one_category(some):
+            fed = of_category(some[:1])
+            return [pairs(part, fed) for part in _parts(some, HISTORY_TOGETHER)]
+
+        work = [some for of_cate in np.split(items, first_of_each)
+                for some in _parts(of_cate, HISTORY_TOGETHER * PARTS_TOGETHER)]
+        return np.concatenate(list(itertools.chain.from_iterable(self._threads.map(of_one_category, work))))
+
+
+def _parts(array, size):
+    """`array` in parts of `size`, the last being what is left."""
+    return [array[first:first + size] for first in range(0, len(array), size)]
 
 
 def _merged(ranking, items, scores, count):
