@@ -39,6 +39,7 @@ from utils.dataset import read_dataset
 from utils.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.local_cluster import free_addresses, start
+from utils.session import Session
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config, shards
 from utils.train_loop import build
@@ -75,7 +76,7 @@ def work(setting):
         optimizer, rates = own_training(name)
         model = build(model_class(name), dataset, 1, batch_size, optimizer, cluster)
         initialize = tf.global_variables_initializer()
-        with tf.Session(cluster.target, config=cluster.configure(config)) as session:
+        with Session(cluster.target, config=cluster.configure(config)) as session:
             session.run(initialize)
             model.start(session)
             whole = batch_size * cluster.count
@@ -180,7 +181,7 @@ def seconds_to_merge(rows=20000, repeats=20):
         ids = tf.placeholder(tf.int32, [None])
         distinct, sums = sum_by_id([ids], [tf.ones([rows, EMBEDDING_WIDTH])])
         update = tf.raw_ops.ResourceScatterUpdate(resource=table.handle, indices=distinct, updates=tf.gather(table, distinct) - sums)
-        with tf.Session(config=session_config(1, 2)) as session:
+        with Session(config=session_config(1, 2)) as session:
             session.run(tf.global_variables_initializer())
             call = session.make_callable(update, [ids])
             batches = [random.randint(0, 63001, rows) for _ in range(repeats)]

@@ -5,6 +5,7 @@ model no longer needs leaves the floor too, and only what it spends beside its p
 """
 import numpy as np
 
+from utils.session import Session
 from utils.tf1 import tf
 
 PRODUCTS = ("MatMul", "SparseMatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
@@ -79,7 +80,7 @@ class Floor:
                             [tensor.dtype for tensor in op.outputs],
                             attrs={name: value for name, value in op.node_def.attr.items() if name[0] != "_"}))
                 calls.append(done)
-            self.session = tf.Session(config=own_config)
+            self.session = Session(config=own_config)
             self.session.run(tf.global_variables_initializer())
         # The products are the targets of the call: they are computed, and their results stay where they are.
         calls = [self.session.make_callable(done, list(varying.values())) for done in calls]

@@ -19,6 +19,7 @@ from multiprocessing.managers import BaseManager
 
 # Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
 os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it says, of the padded side, that oneDNN does without integers
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from benchmarks.padded import PaddedModel
 from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
 from utils.files import ROOT, Parser, UserError
+from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch
 from utils.towers import describe_device, session_config
@@ -176,7 +178,7 @@ class Ours:
             tf.set_random_seed(SEED)
             self.model = build(model_class(model), dataset, 1, batch_size, optimizer if training else None)
             self.config = with_threads(session_config(1, len(self.model.inputs)), threads)
-            self.session = ClockedSession(tf.Session(config=self.config))
+            self.session = ClockedSession(Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
         self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score

@@ -11,6 +11,7 @@ from utils.batches import Batch
 from utils.commands import model_class
 from utils.dataset import Dataset, build_sets
 from utils.files import ROOT
+from utils.session import Session
 from utils.tf1 import tf
 from utils.towers import session_config
 
@@ -39,7 +40,7 @@ class Graph:
         with self.graph.as_default():
             tf.set_random_seed(seed)
             self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer, shards)
-            self.session = tf.Session(config=session_config(num_accelerators, len(self.model.inputs)))
+            self.session = Session(config=session_config(num_accelerators, len(self.model.inputs)))
             self.initialize = tf.global_variables_initializer()
             self.session.run(self.initialize)
         self.model.start(self.session)

@@ -2,6 +2,7 @@
 import numpy as np
 
 from utils.graphs import once_for
+from utils.session import Session
 from utils.tf1 import tf
 
 
@@ -14,7 +15,7 @@ def test_what_depends_on_the_source_alone_is_computed_by_the_first_call():
             return value
         return tf.py_func(count, [x], tf.float32, stateful=False)
 
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), Session() as session:
         source, left, right = [tf.placeholder(tf.float32, []) for _ in range(3)]
         weight = tf.get_variable("weight", [], initializer=tf.constant_initializer(5.0))
         of_source = counted(source * weight)
@@ -31,7 +32,7 @@ def test_what_depends_on_the_source_alone_is_computed_by_the_first_call():
 
 
 def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), Session() as session:
         source, other = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
         value = once_for(session, source - other, source, [other])(5.0)
         assert [value(2.0), value(9.0)] == [3.0, -4.0]

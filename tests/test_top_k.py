@@ -12,6 +12,7 @@ from utils import top_k
 from utils.batches import flat_histories
 from utils.commands import MODELS, infer_parser, model_class
 from utils.files import UserError
+from utils.session import Session
 from utils.tf1 import tf
 from utils.top_k import COLUMNS, Ranker, recommend
 
@@ -31,7 +32,7 @@ def small_blocks(monkeypatch):
 
 def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
     """The Rankings of HISTORIES, the variables being what `values` makes of them."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), Session() as session:
         model = model_class(name)(DATASET.item_count, max(cate_list) + 1, cate_list, one_user=True)
         for variable in model.variables:
             variable.load(values(variable), session)

@@ -145,9 +145,8 @@ class BaseModel:
                                          self.global_step, {} if self._several_workers else self._embeddings.read)
 
     def start(self, session):
-        """Binds the model to `session`; called once, before `train` and `score`."""
+        """Binds the model to `session`, a `session.Session`; called once, before `train` and `score`."""
         self.session = session
-        # A callable spares each step the parsing of fetches and feeds in Session.run.
         scored = [self.packed] if hasattr(self, "packed") else [
             placeholder for inputs in self.inputs for placeholder in inputs[:4]]
         self._score = session.make_callable(self.logits, scored)

@@ -30,6 +30,7 @@ import numpy as np
 
 from utils.files import UserError
 from utils.layers import segment_sum
+from utils.session import Session
 from utils.tf1 import tf
 
 JOB = "worker"
@@ -132,7 +133,7 @@ class Cluster(Alone):
             self._mine = tf.placeholder(tf.int32, [None])
             with tf.device(self._device):
                 self._everyones = self._all_gather(self._mine, self._sizes([tf.size(self._mine)])[:, 0])
-            self._session = tf.Session(self.target, config=self.configure(config))
+            self._session = Session(self.target, config=self.configure(config))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _wait_for_all(self):

@@ -12,6 +12,7 @@ from utils.batches import draw_ads
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.results import add_rows, report_throughput
+from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import session_config
@@ -89,7 +90,7 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=Non
     """
     with tf.Graph().as_default():
         model = make()
-        with tf.Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
+        with Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
             checkpoints = Checkpoints(save_path, model.saver)
             state = checkpoints.state()
             if state:  # a checkpoint from elsewhere, such as the authors', has none

@@ -15,6 +15,7 @@ from utils.files import UserError
 from utils.locks import acquire
 from utils.optimizers import learning_rate_at
 from utils.results import KEY, POINT, add_rows, report_throughput
+from utils.session import Session
 from utils.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
@@ -129,7 +130,7 @@ def train(model_class, batches, name, arguments):
         initialize = tf.global_variables_initializer()
         copies = Copies(cluster.broadcast(tf.global_variables()), cluster.bits(model.variables))
         graph.finalize()
-        session = stack.enter_context(tf.Session(cluster.target, config=cluster.configure(config)))
+        session = stack.enter_context(Session(cluster.target, config=cluster.configure(config)))
         session.run(initialize)
         model.start(session)
         run = _Run if cluster.is_chief else _Worker
