@@ -182,7 +182,7 @@ class Ours:
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
         self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score
-        self.prepared = self.model.prepared if training else iter
+        self.prepared = self.model.prepared
 
     def values(self):
         """The value of each variable by name."""

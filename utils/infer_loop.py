@@ -52,7 +52,7 @@ def infer(model_class, batches, name, arguments):
         started = time.perf_counter()
         with tqdm(total=total, desc="inference", unit=" recommendations", unit_scale=True, disable=None) as bar:
             while recommendations < total or time.perf_counter() - started < arguments.duration:
-                for batch in test_batches():
+                for batch in model.prepared(test_batches()):
                     with accelerator:
                         logits = model.score(batch)
                     latencies.append(1000 * accelerator.last)
