@@ -28,6 +28,7 @@ def test_a_callable_computes_tensors_and_runs_operations_in_the_order_asked_for(
         assert session.make_callable(update, [x])([1]) is None
         assert session.make_callable(total)() == session.run(total) == 16
         np.testing.assert_array_equal(session.make_callable([x, y], [x])([1, 2]), [[1, 2], [2, 4]])
+        assert session.make_callable([], [x])([1]) == []
         nested = session.make_callable([[y], (x + 1, update)], [x])([0])
         assert nested[0] == [[0]] and nested[1][1] is None
 

@@ -19,8 +19,8 @@ class Session(tf.Session):
         """
         several, feeds = isinstance(fetches, list), feed_list or []
         listed = fetches if several else [fetches]
-        # TensorFlow offers them neither for what is fed and fetched nor where another process runs the session.
-        if self.sess_str or any(isinstance(fetch, (list, tuple, dict)) or fetch in feeds for fetch in listed):
+        # TensorFlow offers them neither for nothing or what is fed and fetched, nor where another process runs the session.
+        if not listed or self.sess_str or any(isinstance(fetch, (list, tuple, dict)) or fetch in feeds for fetch in listed):
             return super().make_callable(fetches, feed_list)
         found = [self.graph.as_graph_element(fetch) for fetch in listed]
         fetched = [isinstance(element, tf.Tensor) for element in found]
