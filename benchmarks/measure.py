@@ -19,7 +19,6 @@ from multiprocessing.managers import BaseManager
 
 # Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
 os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it says, of the padded side, that oneDNN does without integers
 
 import numpy as np
 

@@ -26,7 +26,7 @@ def once_for(session, fetch, source, others):
 def _of_source_alone(fetch, source, others):
     """The tensors nearest to `fetch` that depend on `source`, but not on `others`."""
     ends = {tensor.name for tensor in [source] + others}
-    depends_on, found = {}, {}
+    depends_on, found, seen, waiting = {}, [], set(), [fetch]
 
     def needed(tensor):
         """Which of `ends` the tensor depends on."""
@@ -35,12 +35,13 @@ def _of_source_alone(fetch, source, others):
                 *[needed(input_) for input_ in tensor.op.inputs])
         return depends_on[tensor.name]
 
-    def search(tensor):
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.name in seen:
+            continue
+        seen.add(tensor.name)
         if needed(tensor) == {source.name}:
-            found[tensor.name] = tensor
+            found.append(tensor)
         elif needed(tensor) and tensor.name not in ends:
-            for input_ in tensor.op.inputs:
-                search(input_)
-
-    search(fetch)
-    return list(found.values())
+            waiting += tensor.op.inputs
+    return found
