@@ -19,7 +19,7 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import dense, matrix, pairs, soft_pooling, vector, width_of
+from utils.layers import dense, dense_of_sigmoid, matrix, pairs, soft_pooling, vector, width_of
 from utils.tf1 import tf
 
 
@@ -73,8 +73,9 @@ def attention(q, k, segments):
       [N, C].
     """
     width = width_of(k)
+    # What a sigmoid reads is made half as large as it is by halving kernels and biases; see dense_of_sigmoid.
     with tf.variable_scope("f1_att"):
-        w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]), 4)     # [H, 80] each
-        x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, vector("bias", 80))  # [N, C, 80]
-    x = dense(tf.sigmoid(x), 40, "f2_att", tf.sigmoid)                          # [N, C, 40]
-    return tf.squeeze(dense(x, 1, "f3_att"), axis=-1) / width ** 0.5            # [N, C]
+        w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]) / 2, 4)  # [H, 80] each
+        x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, vector("bias", 80) / 2)  # [N, C, 80]
+    x = dense_of_sigmoid(x, 40, "f2_att", scale=1 / 2)                          # [N, C, 40]
+    return tf.squeeze(dense_of_sigmoid(x, 1, "f3_att", scale=1 / width ** 0.5), axis=-1)  # [N, C]

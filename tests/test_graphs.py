@@ -6,7 +6,7 @@ from utils.session import Session
 from utils.tf1 import tf
 
 
-def test_what_depends_on_the_source_alone_is_computed_by_the_first_call():
+def test_what_depends_on_the_source_or_variables_alone_is_computed_by_the_first_call():
     calls = []
 
     def counted(x):
@@ -21,14 +21,15 @@ def test_what_depends_on_the_source_alone_is_computed_by_the_first_call():
         of_source = counted(source * weight)
         # `fed` depends on the source, too, but is fed.
         fed = of_source * left
-        fetch = tf.exp(of_source) + (of_source + left) * source + fed * right + weight
+        of_variable = counted(-weight)
+        fetch = tf.exp(of_source) + (of_source + left) * source + fed * right + weight + of_variable * left
         session.run(weight.initializer)
         start = once_for(session, fetch, source, [left, fed, right])
         for x in (1.0, 2.0):
             value = start(x)
             for y, f, z in ((3.0, 4.0, 5.0), (6.0, 7.0, 8.0)):
-                np.testing.assert_allclose(value(y, f, z), np.exp(5 * x) + (5 * x + y) * x + f * z + 5, rtol=1e-6)
-    assert calls == [5.0, 10.0]
+                np.testing.assert_allclose(value(y, f, z), np.exp(5 * x) + (5 * x + y) * x + f * z + 5 - 5 * y, rtol=1e-6)
+    assert sorted(calls) == [-5.0, -5.0, 5.0, 10.0]
 
 
 def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():

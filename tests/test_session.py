@@ -1,4 +1,6 @@
 """A Session's callables give what tf.Session's give."""
+import threading
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,17 @@ def test_what_an_operation_refuses_is_raised(graph):
     with Session() as session:
         with pytest.raises(tf.errors.InvalidArgumentError, match="indices"):
             session.make_callable(tf.gather(tf.constant([1, 2, 3]), x), [x])([7])
+
+
+def test_a_callable_may_compute_in_the_thread_that_calls():
+    threads = []
+
+    def note(value):
+        threads.append(threading.get_ident())
+        return value
+
+    with tf.Graph().as_default(), Session() as session:
+        x = tf.placeholder(tf.float32, [])
+        y = tf.py_func(note, [x], tf.float32, stateful=False)
+        assert session.make_callable(y, [x], in_caller=True)(2.0) == 2.0
+    assert threads == [threading.get_ident()]

@@ -27,7 +27,6 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(top_k, "USERS_TOGETHER", 9)
     monkeypatch.setattr(top_k, "ITEMS_TOGETHER", 17)
     monkeypatch.setattr(top_k, "HISTORY_TOGETHER", 3)
-    monkeypatch.setattr(top_k, "PARTS_TOGETHER", 1)
 
 
 def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):

@@ -104,6 +104,21 @@ def dense(x, units, name, activation=None, norm=None):
     return activation(y) if activation else y
 
 
+def dense_of_sigmoid(x, units, name, scale):
+    """scale * dense(sigmoid(2 x), units, name): [..., I] -> [..., units].
+
+    It is computed as
+
+        scale (sigmoid(2 x) kernel + bias) = tanh(x) (scale / 2 kernel) + (scale bias + sum of the rows of scale / 2 kernel)
+
+    as TensorFlow's tanh takes half of the time of its sigmoid (52 and 98 microseconds for [4096, 80] on a core of an AMD EPYC).
+    """
+    with tf.variable_scope(name):
+        kernel = matrix("kernel", [width_of(x), units]) * (scale / 2)
+        bias = vector("bias", units) * scale + tf.reduce_sum(kernel, axis=0)
+    return tf.nn.bias_add(matmul(tf.tanh(x), kernel), bias)
+
+
 def of_one_user(x):
     """Whether the first axis of `x` is known to be 1."""
     return x.shape.as_list()[0] == 1
