@@ -27,10 +27,11 @@ from benchmarks.padded import PaddedModel
 from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
 from utils.files import ROOT, Parser, UserError
+from utils.scoring import Scorer
 from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch
-from utils.towers import describe_device, session_config
+from utils.towers import describe_device, session_config, shards
 from utils.train_loop import build
 
 SEED = 1234
@@ -137,18 +138,20 @@ class ClockedSession:
         def clocked(*values):
             self.fetches, self.feed_list = fetches, feed_list
             if self._extended:
-                results, self.observed = self._extended(*values)
+                results, observed = self._extended(*values)
+                self._observed.append(observed)
                 return results
             with self.stopwatch:
                 return call(*values)
         return clocked
 
     def observe(self, tensors, step, batches):
-        """Yields the values of `tensors` in the call that `step(batch)` makes, for each of `batches`."""
+        """Yields the values of `tensors` in each call that `step(batch)` makes, a list, for each of `batches`."""
         self._extended = self._session.make_callable([self.fetches, tensors], self.feed_list)
         for batch in batches:
+            self._observed = []
             step(batch)
-            yield self.observed
+            yield self._observed
         self._extended = None
 
 
@@ -175,12 +178,19 @@ class Ours:
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(SEED)
-            self.model = build(model_class(model), dataset, 1, batch_size, optimizer if training else None)
-            self.config = with_threads(session_config(1, len(self.model.inputs)), threads)
+            if training:
+                self.model = build(model_class(model), dataset, 1, batch_size, optimizer)
+            else:
+                self.model = model_class(model)(dataset.item_count, dataset.cate_count, dataset.cate_list)
+            towers = shards(1, batch_size)
+            self.config = with_threads(session_config(1, towers), threads)
             self.session = ClockedSession(Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
-        self.model.start(self.session)
-        self.step = (lambda batch: self.model.train(batch, rates[optimizer])) if training else self.model.score
+            self.model.start(self.session)
+            if training:
+                self.step = lambda batch: self.model.train(batch, rates[optimizer])
+            else:
+                self.step = Scorer(self.model, self.session, dataset.item_count, shards=towers).score
         self.prepared = self.model.prepared
 
     def values(self):
@@ -188,12 +198,12 @@ class Ours:
         return self.session.run({variable.op.name: variable for variable in self.model.variables})
 
     def shapes(self, batches):
-        """(the products of a step, for each of `batches` the shape of each of their operands); after a first step."""
+        """(the products of a call, for each of `batches` and each of its calls the shape of each operand); after a first step."""
         ops = products(self.session.fetches)
         with self.graph.as_default():
             tensors = [tf.shape(self.graph.get_tensor_by_name(name)) for name in operands(ops)]
-        return ops, [[tuple(shape.tolist()) for shape in shapes]
-                     for shapes in self.session.observe(tensors, self.step, batches)]
+        return ops, [[[tuple(shape.tolist()) for shape in shapes] for shapes in calls]
+                     for calls in self.session.observe(tensors, self.step, batches)]
 
     def close(self):
         self.session.close()
@@ -290,11 +300,13 @@ class MeasuredOurs(Measured):
         stream = self._own.prepared(self._batches())
         self._steps, self._stream = steps, itertools.chain([next(stream)], stream)  # made ready before the first round
         ops, shapes = self._own.shapes(itertools.chain(*self._in_rounds(steps, rounds)))
-        floors = [Floor(ops, shapes, config)
+        floors = [Floor(ops, list(itertools.chain(*shapes)), config)
                   for config in (self._own.config, with_threads(tf.ConfigProto(), self._threads))]
-        ways = [run for floor in floors for run in floor.runs]
+        ends = np.cumsum([len(calls) for calls in shapes]).tolist()
+        calls_of = [range(end - len(calls), end) for end, calls in zip(ends, shapes)]
+        ways = [lambda index, run=run: [run(call) for call in calls_of[index]] for floor in floors for run in floor.runs]
         for run in ways:
-            timed(run, range(WARM_UP))
+            timed(run, range(min(WARM_UP, len(shapes))))
         self._floor = min(ways, key=lambda run: timed(run, range(min(steps, len(shapes))))[0])
 
     def measure(self, number):

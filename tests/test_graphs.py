@@ -1,7 +1,9 @@
 """What does not depend on the fed values that change is computed once."""
 import numpy as np
+import pytest
 
-from utils.graphs import once_for
+from utils import graphs
+from utils.graphs import Tables, once_for
 from utils.session import Session
 from utils.tf1 import tf
 
@@ -37,3 +39,63 @@ def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():
         source, other = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
         value = once_for(session, source - other, source, [other])(5.0)
         assert [value(2.0), value(9.0)] == [3.0, -4.0]
+
+
+@pytest.fixture
+def rows():
+    """(a session, a table [5, 3], kernel [3, 2], ids [N], pairs [B, C], a number) to build a graph on."""
+    with tf.Graph().as_default(), Session() as session:
+        table = tf.get_variable("table", initializer=tf.constant(np.arange(15, dtype=np.float32).reshape(5, 3)))
+        kernel = tf.get_variable("kernel", initializer=tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        session.run(tf.global_variables_initializer())
+        yield session, table, kernel, tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None, None]), tf.placeholder(
+            tf.float32, [])
+
+
+def copied(session, fetch, ids, others):
+    """(a function of values of ids + others, what a copy of `fetch` gives; the operations that it takes)."""
+    inputs = [tf.placeholder(placeholder.dtype, placeholder.shape) for placeholder in ids + others]
+    copy = Tables(session, fetch, ids, others, 5).copy(inputs, "/cpu:0")
+    ops, waiting = set(), [copy.op]
+    while waiting:
+        op = waiting.pop()
+        if op not in ops:
+            ops.add(op)
+            waiting += [tensor.op for tensor in op.inputs]
+    return session.make_callable(copy, inputs), [op.type for op in ops]
+
+
+def test_what_an_id_alone_needs_is_looked_up(rows):
+    session, table, kernel, ids, pairs, number = rows
+    product = tf.matmul(tf.gather(table, ids), kernel)                          # [N, 2]
+    of_pairs = tf.exp(tf.gather(table, pairs) / 10)                             # [B, C, 3]
+    fetch = number * tf.reduce_sum(product[:, tf.newaxis]) + tf.reduce_sum(of_pairs) * tf.reduce_max(kernel)
+    values = [4, 0, 4], [[1, 2], [3, 3]], 7.0
+    expected = session.run(fetch, dict(zip((ids, pairs, number), values)))
+    call, ops = copied(session, fetch, [ids, pairs], [number])
+    assert call(*values) == pytest.approx(expected, rel=1e-6)
+    assert not {"MatMul", "Exp", "Max"}.intersection(ops)
+    session.run([kernel.initializer, table.assign(0 * table)])  # too late
+    assert call(*values) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_several_ids_need_together_is_computed(rows):
+    session, table, _, ids, _, number = rows
+    fetch = number + tf.reduce_sum(tf.cumsum(tf.gather(table, ids))[-1] * tf.cast(tf.size(ids), tf.float32))
+    call, ops = copied(session, fetch, [ids], [number])
+    assert "Cumsum" in ops
+    for some in ([1], [4, 0, 4, 2], [0, 1, 2, 3, 4]):
+        assert call(some, 1.0) == session.run(fetch, {ids: some, number: 1.0})
+
+
+def test_tables_with_the_same_values_are_one_and_their_memory_is_bounded(rows, monkeypatch):
+    session, table, _, ids, pairs, number = rows
+    fetch = number + tf.reduce_sum(tf.gather(table, ids) * 2) * number + tf.reduce_sum(tf.gather(table, pairs) * 2)
+    values = [4, 0], [[1, 2]], 3.0
+    expected = session.run(fetch, dict(zip((ids, pairs, number), values)))
+    for most_bytes, tables, products in ((5 * 3 * 4 * 2, 1, 1), (5 * 3 * 4, 1, 2), (5 * 3 * 4 - 1, 0, 3)):
+        monkeypatch.setattr(graphs, "MOST_BYTES", most_bytes)
+        before = len(tf.local_variables())
+        call, ops = copied(session, fetch, [ids, pairs], [number])
+        assert call(*values) == pytest.approx(expected, rel=1e-6)
+        assert (len(tf.local_variables()) - before, ops.count("Mul")) == (tables, products)

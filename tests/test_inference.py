@@ -1,4 +1,5 @@
 """Inference with many candidates: what is drawn, the scores in whatever batches, what is counted and clocked."""
+import contextlib
 import re
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from tests import oracle
 from tests.helpers import Graph, random_dataset
 from tests.test_training import Folder
-from utils import base_model
+from utils import base_model, scoring
 from utils.batches import draw_ads, test_batches as batches_of_test
-from utils.commands import MODELS
+from utils.commands import MODELS, model_class
+from utils.session import Session
 from utils.tf1 import tf
+from utils.towers import session_config
 
 DATASET = random_dataset()
 USERS = len(DATASET.test.users)
@@ -44,6 +47,18 @@ def test_candidates_are_the_positive_the_negative_and_what_is_drawn(batch_size):
     assert (labels == [1, 0, 0, 0, 0, 0, 0]).all()
 
 
+@contextlib.contextmanager
+def scorer(name, trained, num_accelerators, shards):
+    """The function `score` of a Scorer with the variables of `trained`, a Graph."""
+    values = trained.session.run({variable.op.name: variable for variable in trained.model.variables})
+    with tf.Graph().as_default():
+        model = model_class(name)(DATASET.item_count, DATASET.cate_count, DATASET.cate_list)
+        with Session(config=session_config(num_accelerators, num_accelerators * shards)) as session:
+            for variable in model.variables:
+                variable.load(values[variable.op.name], session)
+            yield scoring.Scorer(model, session, DATASET.item_count, num_accelerators, shards).score
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_scores_equal_the_training_graphs_and_the_oracles_for_any_batch_size(name, monkeypatch):
     with Graph(name, DATASET.item_count, DATASET.cate_count, DATASET.cate_list) as graph:
@@ -57,6 +72,12 @@ def test_scores_equal_the_training_graphs_and_the_oracles_for_any_batch_size(nam
                 monkeypatch.setattr(base_model, "PAIRS_AT_ONCE", at_once)
                 scores = np.concatenate([graph.model.score(batch) for batch in batches(batch_size)])
                 np.testing.assert_allclose(scores, expected, atol=1e-6)
+        for num_accelerators, shards in ((1, 1), (1, 2), (3, 1), (2, 2)):
+            with scorer(name, graph, num_accelerators, shards) as score:
+                for batch_size, together in ((1, 4096), (16, 4096), (USERS, 4096), (USERS, 150), (USERS, 1)):
+                    monkeypatch.setattr(scoring, "PAIRS_TOGETHER", together)
+                    scores = np.concatenate([score(batch) for batch in batches(batch_size)])
+                    np.testing.assert_allclose(scores, expected, atol=1e-6)
 
         histories = np.split(everyone.history, np.cumsum(everyone.lengths)[:-1])
         variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in graph.model.variables}

@@ -45,6 +45,13 @@ class PreparedBatch(Batch):
         return prepared
 
 
+def in_blocks(batch, score):
+    """The logits [B, C] of `batch`, by the function `score` of batches of fewer candidates, which bounds the memory."""
+    together = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
+    return np.concatenate([score(batch._replace(candidates=batch.candidates[:, first:first + together]))
+                           for first in range(0, batch.candidates.shape[1], together)], axis=1)
+
+
 class BaseModel:
     """The graph around a model's `logit`, in the default graph.
 
@@ -202,13 +209,8 @@ class BaseModel:
         return [array for part in split_batch(batch, len(self.inputs)) for array in part[:4]]
 
     def score(self, batch):
-        """Returns the logits [B, C] of `batch`; many candidates are scored in several calls, which bounds the memory."""
-        together = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
-        scores = []
-        for first in range(0, batch.candidates.shape[1], together):
-            some = batch._replace(candidates=batch.candidates[:, first:first + together])
-            scores.append(np.concatenate(self._score(*self._to_score(some))))
-        return np.concatenate(scores, axis=1)
+        """Returns the logits [B, C] of `batch`; many candidates are scored in several calls."""
+        return in_blocks(batch, lambda some: np.concatenate(self._score(*self._to_score(some))))
 
     def attention_weights(self, batch):
         """How much each history item of `batch` counts for each candidate, [N, C]: each history's weights add up to 1.

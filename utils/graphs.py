@@ -1,5 +1,11 @@
-"""Parts of a graph that are computed once, and fed to whatever is computed after them."""
+"""Parts of a graph that are computed once, and fed to, or looked up by, whatever is computed after them."""
+import numpy as np
+
+from utils.embeddings import look_up
 from utils.tf1 import tf
+
+MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.4 GB
+SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no more than a look-up
 
 
 def once_for(session, fetch, source, others):
@@ -14,20 +20,111 @@ def once_for(session, fetch, source, others):
       source: a tensor.
       others: a list of tensors.
     """
-    kept = _of_none(fetch, source, others)
+    kept = _without(others, fetch)
     first = session.make_callable(kept, [source], in_caller=True)
-    rest = session.make_callable(fetch, others + kept, in_caller=True)
+    rest = session.make_callable(fetch, others + [source] + kept, in_caller=True)
 
     def start(value):
-        values = first(value)
-        return lambda *other_values: rest(*(other_values + tuple(values)))
+        values = (value,) + tuple(first(value))
+        return lambda *other_values: rest(*(other_values + values))
     return start
 
 
-def _of_none(fetch, source, others):
-    """The tensors nearest to `fetch` that don't depend on `others`, but for constants and variables as they are."""
+class Tables:
+    """What `fetch` needs of an id alone, or of variables alone, computed once; copies of `fetch` look it up.
+
+    An example is the product of a history item's embedding with a kernel. The variables must not change from then on.
+
+    Args:
+      session: a tf.Session.
+      fetch: a float tensor that depends on `ids`, `others`, variables and nothing else.
+      ids: placeholders of ids, below `count`; a list.
+      others: other placeholders, a list.
+    """
+
+    def __init__(self, session, fetch, ids, others, count):
+        self._session, self._fetch, self._count, self._bytes = session, fetch, count, 0
+        self._inputs = ids + others
+        self._graph = tf.graph_util.extract_sub_graph(fetch.graph.as_graph_def(), [fetch.op.name])
+        self._found = {}  # by the name of what is replaced: (its values, a variable; the ids that are looked up, or None)
+        self._arrays = []
+        for tensor in _without(self._inputs, fetch):
+            if tensor.dtype == tf.float32:
+                self._found[tensor.name] = self._kept(session.run(tensor)), None
+        for source in ids:
+            waiting, seen = _without([other for other in self._inputs if other is not source], fetch), set(self._found)
+            while waiting:
+                tensor = waiting.pop()
+                if tensor.name in seen or _is_given(tensor):
+                    continue
+                seen.add(tensor.name)
+                values = None if tensor.op.type in SHAPING else self._of_each_id(tensor, source)
+                if values is None:
+                    waiting += tensor.op.inputs
+                else:
+                    self._found[tensor.name] = self._kept(values), source
+        del self._arrays
+
+    def _of_each_id(self, tensor, source):
+        """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or take too much memory.
+
+        That they do is tried out: the last ids, in reverse, must give what all together gave.
+        """
+        rank = source.shape.ndims
+        shape = tensor.shape.as_list() if tensor.shape.ndims is not None else []
+        if len(shape) < rank or None in shape[rank:] or tensor.dtype != tf.float32:
+            return None
+        size = 4 * self._count * int(np.prod(shape[rank:]))
+        if self._bytes + size > MOST_BYTES:
+            return None
+
+        def of(some):
+            values = self._session.run(tensor, {source: some.reshape([-1] + [1] * (rank - 1))})
+            return values.reshape([len(some)] + shape[rank:]) if values.shape[:rank] == (len(some),) + (1,) * (rank - 1) else None
+        every = np.arange(self._count, dtype=np.int32)
+        last = every[::-1][:1000]
+        values, again = of(every), of(last)
+        if values is None or again is None or not np.allclose(values[last], again, rtol=1e-4, atol=1e-6):
+            return None
+        self._bytes += size
+        return values
+
+    def _kept(self, values):
+        """A variable with `values`, an array; what is the same has one."""
+        for array, variable in self._arrays:
+            if array.shape == values.shape and np.array_equal(array, values):
+                return variable
+        with tf.device(self._fetch.device), tf.variable_scope(None, "once"):
+            variable = tf.get_variable("values", values.shape, trainable=False, initializer=tf.zeros_initializer(),
+                                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
+        variable.load(values, self._session)
+        self._arrays.append((values, variable))
+        return variable
+
+    def copy(self, inputs, device):
+        """A tensor on `device` that is of `inputs` what `fetch` is of ids + others."""
+        graph = tf.GraphDef()
+        graph.CopyFrom(self._graph)
+        find = self._fetch.graph.get_operation_by_name
+        for node in graph.node:
+            op = find(node.name)
+            if node.device == self._fetch.device and not any(
+                    tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
+                node.device = ""  # but variables, and what is on the host, stay where they are
+        names = {node.name for node in graph.node}
+        own = {before.name: after for before, after in zip(self._inputs, inputs)}
+        with tf.device(device):
+            replaced = {name: tensor for name, tensor in own.items() if name.split(":")[0] in names}
+            for name, (variable, source) in self._found.items():
+                replaced[name] = tf.identity(variable) if source is None else look_up(variable, own[source.name])
+            fetch, = tf.import_graph_def(graph, replaced, [self._fetch.name], name="with_tables")
+        return fetch
+
+
+def _without(others, fetch):
+    """The tensors nearest to `fetch` that don't depend on `others`, but for those that nothing is to be computed for."""
     ends = {tensor.name for tensor in others}
-    depends, found, seen, waiting = {source.name: False}, [], set(), [fetch]
+    depends, found, seen, waiting = {}, [], set(), [fetch]
 
     def needs_others(tensor):
         if tensor.name not in depends:
@@ -40,7 +137,7 @@ def _of_none(fetch, source, others):
             continue
         seen.add(tensor.name)
         if not needs_others(tensor):
-            if tensor is source or not _is_given(tensor):
+            if not _is_given(tensor):
                 found.append(tensor)
         elif tensor.name not in ends:
             waiting += tensor.op.inputs
@@ -48,5 +145,5 @@ def _of_none(fetch, source, others):
 
 
 def _is_given(tensor):
-    """Whether it is a constant, a variable or a variable's value: there is nothing to compute."""
+    """Whether it is a constant, a placeholder, a variable or a variable's value."""
     return not tensor.op.inputs or all(input_.dtype == tf.resource for input_ in tensor.op.inputs)

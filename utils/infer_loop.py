@@ -12,11 +12,12 @@ from utils.batches import draw_ads
 from utils.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.results import add_rows, report_throughput
+from utils.scoring import Scorer
 from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
-from utils.towers import session_config
-from utils.train_loop import build, check_identity, log, settings
+from utils.towers import session_config, shards
+from utils.train_loop import check_identity, log, settings
 
 WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
 
@@ -38,15 +39,18 @@ def infer(model_class, batches, name, arguments):
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
 
     def make():
-        return build(model_class, dataset, arguments.num_accelerators, arguments.batch_size)
+        return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list)
 
-    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators) as (model, session, checkpoint_step):
+    number = shards(arguments.num_accelerators, arguments.batch_size)
+    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators,
+                  arguments.num_accelerators * number) as (model, session, checkpoint_step):
+        scorer = Scorer(model, session, dataset.item_count, arguments.num_accelerators, number)
         session.graph.finalize()
         def test_batches():
             return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
 
         for batch in itertools.islice(test_batches(), WARM_UP_BATCHES):
-            model.score(batch)
+            scorer.score(batch)
         accelerator, latencies, scores, recommendations = Stopwatch(), [], [], 0
         total = len(dataset.test.users) * arguments.num_ads
         started = time.perf_counter()
@@ -54,7 +58,7 @@ def infer(model_class, batches, name, arguments):
             while recommendations < total or time.perf_counter() - started < arguments.duration:
                 for batch in model.prepared(test_batches()):
                     with accelerator:
-                        logits = model.score(batch)
+                        logits = scorer.score(batch)
                     latencies.append(1000 * accelerator.last)
                     if recommendations < total:
                         scores.append(logits[:, :2])
@@ -77,20 +81,20 @@ def infer(model_class, batches, name, arguments):
 
 
 @contextlib.contextmanager
-def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=None):
+def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
     """Yields a model with the best checkpoint in `save_path`, started; its session; and the checkpoint's global step.
 
     Args:
       make: makes the model, in the default graph.
       name, dataset: what it must have been trained as, and on.
-      num_threads: how many threads will call the session at a time; None: as many as the model has towers.
+      num_threads: how many towers are to be side by side, or how many threads will call the session at a time.
 
     Raises:
       UserError: there is no checkpoint, or it is damaged, or of another model or data set.
     """
     with tf.Graph().as_default():
         model = make()
-        with Session(config=session_config(num_accelerators, num_threads or len(model.inputs))) as session:
+        with Session(config=session_config(num_accelerators, num_threads)) as session:
             checkpoints = Checkpoints(save_path, model.saver)
             state = checkpoints.state()
             if state:  # a checkpoint from elsewhere, such as the authors', has none
