@@ -4,7 +4,7 @@ import numpy as np
 from utils.embeddings import look_up
 from utils.tf1 import tf
 
-MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.4 GB
+MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.2 GB
 SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no more than a look-up
 
 
@@ -79,8 +79,9 @@ class Tables:
             return None
 
         def of(some):
-            values = self._session.run(tensor, {source: some.reshape([-1] + [1] * (rank - 1))})
-            return values.reshape([len(some)] + shape[rank:]) if values.shape[:rank] == (len(some),) + (1,) * (rank - 1) else None
+            fed = some.reshape([-1] + [1] * (rank - 1))
+            values = self._session.run(tensor, {source: fed})
+            return values.reshape([len(some)] + shape[rank:]) if values.shape[:rank] == fed.shape else None
         every = np.arange(self._count, dtype=np.int32)
         last = every[::-1][:1000]
         values, again = of(every), of(last)
