@@ -31,7 +31,7 @@ from utils.scoring import Scorer
 from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch
-from utils.towers import describe_device, session_config, shards
+from utils.towers import describe_device, session_config, tower_devices
 from utils.train_loop import build
 
 SEED = 1234
@@ -182,15 +182,15 @@ class Ours:
                 self.model = build(model_class(model), dataset, 1, batch_size, optimizer)
             else:
                 self.model = model_class(model)(dataset.item_count, dataset.cate_count, dataset.cate_list)
-            towers = shards(1, batch_size)
-            self.config = with_threads(session_config(1, towers), threads)
+            devices = tower_devices(1, batch_size)
+            self.config = with_threads(session_config(1, len(devices)), threads)
             self.session = ClockedSession(Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
             self.model.start(self.session)
             if training:
                 self.step = lambda batch: self.model.train(batch, rates[optimizer])
             else:
-                self.step = Scorer(self.model, self.session, dataset.item_count, shards=towers).score
+                self.step = Scorer(self.model, self.session, dataset.item_count, devices).score
         self.prepared = self.model.prepared
 
     def values(self):

@@ -56,7 +56,8 @@ def scorer(name, trained, num_accelerators, shards):
         with Session(config=session_config(num_accelerators, num_accelerators * shards)) as session:
             for variable in model.variables:
                 variable.load(values[variable.op.name], session)
-            yield scoring.Scorer(model, session, DATASET.item_count, num_accelerators, shards).score
+            devices = ["/cpu:%d" % index for index in range(num_accelerators) for _ in range(shards)]
+            yield scoring.Scorer(model, session, DATASET.item_count, devices).score
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -16,7 +16,7 @@ from utils.scoring import Scorer
 from utils.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
-from utils.towers import session_config, shards
+from utils.towers import session_config, tower_devices
 from utils.train_loop import check_identity, log, settings
 
 WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
@@ -32,19 +32,19 @@ def infer(model_class, batches, name, arguments):
       arguments: the parsed arguments of infer.py.
 
     Raises:
-      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together.
+      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together; or there are too few devices.
     """
     dataset = read_dataset(arguments.dataset)
+    devices = tower_devices(arguments.num_accelerators, arguments.batch_size)
     batch_size = arguments.batch_size * arguments.num_accelerators
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
 
     def make():
         return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list)
 
-    number = shards(arguments.num_accelerators, arguments.batch_size)
-    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators,
-                  arguments.num_accelerators * number) as (model, session, checkpoint_step):
-        scorer = Scorer(model, session, dataset.item_count, arguments.num_accelerators, number)
+    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators, len(devices)) as (
+            model, session, checkpoint_step):
+        scorer = Scorer(model, session, dataset.item_count, devices)
         session.graph.finalize()
         def test_batches():
             return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)

@@ -9,7 +9,7 @@ from utils.base_model import in_blocks
 from utils.batches import split_batch
 from utils.graphs import Tables
 from utils.tf1 import tf
-from utils.towers import device_names, gpu_names
+from utils.towers import gpu_names
 
 # (history item, candidate) pairs that a tower on a CPU scores at a time, some 256 users with two candidates each: DIN's rows
 # of 128 for each are 2 MB. All in one call take 5% longer, with 100 candidates or 4,096 users; a quarter as many, 25%.
@@ -21,20 +21,16 @@ class Scorer:
 
     Args:
       model: a BaseModel with one tower, for any number of users.
-      session: a session.Session on `num_accelerators` devices.
+      session: a session.Session.
       item_count: number of items.
-      num_accelerators: devices to split each batch over.
-      shards: towers on each device.
-
-    Raises:
-      UserError: there are fewer devices.
+      devices: what each tower is on (towers.tower_devices).
     """
 
-    def __init__(self, model, session, item_count, num_accelerators=1, shards=1):
+    def __init__(self, model, session, item_count, devices):
         history, segments, lengths, candidates = model.inputs[0][:4]
         tables = Tables(session, model.logits[0], [history, candidates], [segments, lengths], item_count)
         inputs, logits = [], []
-        for device in np.repeat(device_names(num_accelerators), shards):
+        for device in devices:
             inputs.append([tf.placeholder(placeholder.dtype, placeholder.shape)
                            for placeholder in (history, candidates, segments, lengths)])
             logits.append(tables.copy(inputs[-1], device))

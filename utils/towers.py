@@ -53,6 +53,11 @@ def shards(num_accelerators, batch_size):
     return max(1, min(cores() // num_accelerators, batch_size // SMALLEST_SHARD))
 
 
+def tower_devices(num_accelerators, batch_size):
+    """The device of each tower, for `batch_size` recommendations on each of `num_accelerators`; raises as `device_names`."""
+    return [device for device in device_names(num_accelerators) for _ in range(shards(num_accelerators, batch_size))]
+
+
 def session_config(num_accelerators, num_towers, traced=False):
     """The ConfigProto of a session on `num_accelerators` devices, for a graph of `num_towers`.
 
