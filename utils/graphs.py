@@ -45,7 +45,7 @@ class Tables:
     def __init__(self, session, fetch, ids, others, count):
         self._session, self._fetch, self._count, self._bytes = session, fetch, count, 0
         self._inputs = ids + others
-        self._graph = tf.graph_util.extract_sub_graph(fetch.graph.as_graph_def(), [fetch.op.name])
+        self._graph = self._for_any_device()
         self._found = {}  # by the name of what is replaced: (its values, a variable; the ids that are looked up, or None)
         self._arrays = []
         for tensor in _without(self._inputs, fetch):
@@ -64,6 +64,17 @@ class Tables:
                 else:
                     self._found[tensor.name] = self._kept(values), source
         del self._arrays
+
+    def _for_any_device(self):
+        """The GraphDef of `fetch`, without its device; but variables, and what is on the host, stay where they are."""
+        find = self._fetch.graph.get_operation_by_name
+        graph = tf.graph_util.extract_sub_graph(self._fetch.graph.as_graph_def(), [self._fetch.op.name])
+        for node in graph.node:
+            op = find(node.name)
+            if node.device == self._fetch.device and not any(
+                    tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
+                node.device = ""
+        return graph
 
     def _of_each_id(self, tensor, source):
         """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or take too much memory.
@@ -104,21 +115,13 @@ class Tables:
 
     def copy(self, inputs, device):
         """A tensor on `device` that is of `inputs` what `fetch` is of ids + others."""
-        graph = tf.GraphDef()
-        graph.CopyFrom(self._graph)
-        find = self._fetch.graph.get_operation_by_name
-        for node in graph.node:
-            op = find(node.name)
-            if node.device == self._fetch.device and not any(
-                    tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
-                node.device = ""  # but variables, and what is on the host, stay where they are
-        names = {node.name for node in graph.node}
+        names = {node.name for node in self._graph.node}
         own = {before.name: after for before, after in zip(self._inputs, inputs)}
         with tf.device(device):
             replaced = {name: tensor for name, tensor in own.items() if name.split(":")[0] in names}
             for name, (variable, source) in self._found.items():
                 replaced[name] = tf.identity(variable) if source is None else look_up(variable, own[source.name])
-            fetch, = tf.import_graph_def(graph, replaced, [self._fetch.name], name="with_tables")
+            fetch, = tf.import_graph_def(self._graph, replaced, [self._fetch.name], name="with_tables")
         return fetch
 
 

@@ -29,7 +29,7 @@ class Scorer:
     def __init__(self, model, session, item_count, devices):
         history, segments, lengths, candidates = model.inputs[0][:4]
         tables = Tables(session, model.logits[0], [history, candidates], [segments, lengths], item_count)
-        inputs, logits = [], []
+        inputs, logits = [], []  # of each tower: [history [N], candidates [B, C], segments [N], lengths [B]]; [B, C]
         for device in devices:
             inputs.append([tf.placeholder(placeholder.dtype, placeholder.shape)
                            for placeholder in (history, candidates, segments, lengths)])
