@@ -19,7 +19,8 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import dense, dense_of_sigmoid, matrix, pairs, soft_pooling, vector, width_of
+from utils.layers import (
+    axis_of_units, dense, dense_of_sigmoid, in_columns, matrix, pairs, score, soft_pooling, vector, width_of)
 from utils.tf1 import tf
 
 
@@ -51,7 +52,7 @@ class Model(BaseModel):
             x = dense([u, q, u * q], 80, "f1", norm="b1")                       # [B, C, 80]
             x = self.activation(x, "dice_1")
             x = self.activation(dense(x, 40, "f2"), "dice_2")                   # [B, C, 40]
-            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)
+            return score(x, "f3") + self.item_bias(candidate)
 
 
 def attention(q, k, segments):
@@ -65,9 +66,9 @@ def attention(q, k, segments):
     ever built.
 
     Args:
-      q: [B, C, H] candidates.
+      q: [B, C, H] candidates; or in columns, see layers.py.
       k: [N, H] history items.
-      segments: [N] whose history each item is in, ascending.
+      segments: [N] whose history each item is in, ascending; or None.
 
     Returns:
       [N, C].
@@ -75,7 +76,11 @@ def attention(q, k, segments):
     width = width_of(k)
     # What a sigmoid reads is made half as large as it is by halving kernels and biases; see dense_of_sigmoid.
     with tf.variable_scope("f1_att"):
-        w_q, w_k, w_d, w_p = tf.split(matrix("kernel", [4 * width, 80]) / 2, 4)  # [H, 80] each
-        x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, vector("bias", 80) / 2)  # [N, C, 80]
-    x = dense_of_sigmoid(x, 40, "f2_att", scale=1 / 2)                          # [N, C, 40]
-    return tf.squeeze(dense_of_sigmoid(x, 1, "f3_att", scale=1 / width ** 0.5), axis=-1)  # [N, C]
+        kernel, bias = matrix("kernel", [4 * width, 80]) / 2, vector("bias", 80) / 2
+    one = in_columns(q)
+    if one:  # a unit whose tanh is 1, see dense_of_sigmoid: 4% less for a history item and 4,080 candidates
+        kernel, bias = tf.pad(kernel, [[0, 0], [0, 1]]), tf.pad(bias, [[0, 1]], constant_values=20.0)
+    w_q, w_k, w_d, w_p = tf.split(kernel, 4)                                    # [H, 80] each
+    x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, bias)                  # [N, C, 80]
+    x = dense_of_sigmoid(x, 40, "f2_att", scale=1 / 2, has_one=one)             # [N, C, 40]
+    return tf.squeeze(dense_of_sigmoid(x, 1, "f3_att", scale=1 / width ** 0.5), axis=axis_of_units(x))  # [N, C]

@@ -18,7 +18,7 @@ form that the authors of DIN compare with (the element-wise product in place of 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import beside_each, dense, mean_pooling, width_of
+from utils.layers import beside_each, dense, mean_pooling, score, width_of
 from utils.tf1 import tf
 
 
@@ -44,4 +44,4 @@ class Model(BaseModel):
         with tf.name_scope("mlp"):
             x = dense([u, i, u * i], 80, "f1", tf.sigmoid, norm="b1")               # [B, C, 80]
             x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
-            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + self.item_bias(candidate)
+            return score(x, "f3") + self.item_bias(candidate)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from utils import graphs
-from utils.graphs import Tables, once_for
+from utils.graphs import Tables, in_stages
 from utils.session import Session
 from utils.tf1 import tf
 
@@ -26,19 +26,19 @@ def test_what_depends_on_the_source_or_variables_alone_is_computed_by_the_first_
         of_variable = counted(-weight)
         fetch = tf.exp(of_source) + (of_source + left) * source + fed * right + weight + of_variable * left
         session.run(weight.initializer)
-        start = once_for(session, fetch, source, [left, fed, right])
+        (start,), value = in_stages(session, fetch, [[source]], [left, fed, right])
         for x in (1.0, 2.0):
-            value = start(x)
+            known = start(x)
             for y, f, z in ((3.0, 4.0, 5.0), (6.0, 7.0, 8.0)):
-                np.testing.assert_allclose(value(y, f, z), np.exp(5 * x) + (5 * x + y) * x + f * z + 5 - 5 * y, rtol=1e-6)
+                np.testing.assert_allclose(value(known, y, f, z), np.exp(5 * x) + (5 * x + y) * x + f * z + 5 - 5 * y, rtol=1e-6)
     assert sorted(calls) == [-5.0, -5.0, 5.0, 10.0]
 
 
 def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():
     with tf.Graph().as_default(), Session() as session:
         source, other = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
-        value = once_for(session, source - other, source, [other])(5.0)
-        assert [value(2.0), value(9.0)] == [3.0, -4.0]
+        (start,), value = in_stages(session, source - other, [[source]], [other])
+        assert [value(start(5.0), 2.0), value(start(5.0), 9.0)] == [3.0, -4.0]
 
 
 @pytest.fixture

@@ -120,8 +120,12 @@ class BaseModel:
         raise NotImplementedError
 
     def embed(self, history, candidate):
-        """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H]."""
-        return self._embeddings.rows(history), self._embeddings.rows(candidate)
+        """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H].
+
+        Of one user's candidates: [1, C] -> [1, H, C], in columns (layers.py).
+        """
+        q = self._embeddings.rows(candidate)
+        return self._embeddings.rows(history), tf.transpose(q, [0, 2, 1]) if candidate.shape.as_list()[0] == 1 else q
 
     def item_bias(self, items):
         """The learned bias of each item: ids [B, C] -> [B, C]."""

@@ -1,4 +1,6 @@
 """Parts of a graph that are computed once, and fed to, or looked up by, whatever is computed after them."""
+import itertools
+
 import numpy as np
 
 from utils.embeddings import look_up
@@ -8,26 +10,34 @@ MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.2 GB
 SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no more than a look-up
 
 
-def once_for(session, fetch, source, others):
-    """Makes a function of a value of `source`, which returns one of values of `others`, which returns that of `fetch`.
+def in_stages(session, fetch, groups, rest):
+    """Splits the computing of `fetch`, so that what depends on one of `groups` alone is computed once for several calls.
 
-    What depends on none of `others`, but on `source` or variables alone, is computed by the first call alone. The functions
-    may be called by several threads, and compute in the thread that calls.
+    What depends on variables alone goes with the first group. The functions may be called by several threads, and compute in
+    the thread that calls.
 
     Args:
       session: a session.Session.
-      fetch: a tensor that depends on `source`, `others`, variables and nothing else.
-      source: a tensor.
-      others: a list of tensors.
-    """
-    kept = _without(others, fetch)
-    first = session.make_callable(kept, [source], in_caller=True)
-    rest = session.make_callable(fetch, others + [source] + kept, in_caller=True)
+      fetch: a tensor that depends on `groups`, `rest`, variables and nothing else.
+      groups: lists of tensors whose values go together.
+      rest: a list of tensors.
 
-    def start(value):
-        values = (value,) + tuple(first(value))
-        return lambda *other_values: rest(*(other_values + values))
-    return start
+    Returns:
+      (starts, finish): for each group a function of its values, which returns a list of arrays; and a function of such a
+      list for each group and the values of `rest`, which returns that of `fetch`.
+    """
+    found = _nearest(fetch, groups, rest)
+    found[0] = found.pop() + found[0]
+
+    def start(group, of_group):
+        compute = session.make_callable(of_group, group, in_caller=True)
+        return lambda *values: [*values, *compute(*values)]
+    call = session.make_callable(fetch, [
+        tensor for group, of_group in zip(groups, found) for tensor in group + of_group] + rest, in_caller=True)
+
+    def finish(*values):
+        return call(*itertools.chain(*values[:len(groups)]), *values[len(groups):])
+    return [start(*both) for both in zip(groups, found)], finish
 
 
 class Tables:
@@ -48,11 +58,11 @@ class Tables:
         self._graph = self._for_any_device()
         self._found = {}  # by the name of what is replaced: (its values, a variable; the ids that are looked up, or None)
         self._arrays = []
-        for tensor in _without(self._inputs, fetch):
+        for tensor in _nearest(fetch, [], self._inputs)[0]:
             if tensor.dtype == tf.float32:
                 self._found[tensor.name] = self._kept(session.run(tensor)), None
-        for source in ids:
-            waiting, seen = _without([other for other in self._inputs if other is not source], fetch), set(self._found)
+        for source, waiting in zip(ids, _nearest(fetch, [[source] for source in ids], others)):
+            seen = set(self._found)
             while waiting:
                 tensor = waiting.pop()
                 if tensor.name in seen or _is_given(tensor):
@@ -125,24 +135,27 @@ class Tables:
         return fetch
 
 
-def _without(others, fetch):
-    """The tensors nearest to `fetch` that don't depend on `others`, but for those that nothing is to be computed for."""
-    ends = {tensor.name for tensor in others}
-    depends, found, seen, waiting = {}, [], set(), [fetch]
+def _nearest(fetch, groups, rest):
+    """The tensors nearest to `fetch` that depend on one of `groups` alone, but for those that nothing is computed for.
 
-    def needs_others(tensor):
-        if tensor.name not in depends:
-            depends[tensor.name] = tensor.name in ends or any(needs_others(input_) for input_ in tensor.op.inputs)
-        return depends[tensor.name]
+    Returns a list for each group, and one of those that depend on variables alone.
+    """
+    ends = {tensor.name: {index} for index, group in enumerate(groups + [rest]) for tensor in group}
+    known, found, seen, waiting = dict(ends), [[] for _ in groups + [rest]], set(), [fetch]
+
+    def needed(tensor):  # the indexes of what it depends on
+        if tensor.name not in known:
+            known[tensor.name] = set().union(*map(needed, tensor.op.inputs))
+        return known[tensor.name]
 
     while waiting:
         tensor = waiting.pop()
         if tensor.name in seen:
             continue
         seen.add(tensor.name)
-        if not needs_others(tensor):
-            if not _is_given(tensor):
-                found.append(tensor)
+        if len(needed(tensor)) < 2 and len(groups) not in needed(tensor):
+            if tensor.name not in ends and not _is_given(tensor):
+                found[min(needed(tensor), default=len(groups))].append(tensor)
         elif tensor.name not in ends:
             waiting += tensor.op.inputs
     return found

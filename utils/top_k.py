@@ -15,7 +15,7 @@ from tqdm import tqdm
 from utils.batches import flat_histories
 from utils.dataset import REMAP, read_dataset
 from utils.files import replacing
-from utils.graphs import once_for
+from utils.graphs import in_stages
 from utils.infer_loop import restored
 from utils.layers import OF_CATEGORY
 from utils.machine import cores
@@ -25,7 +25,7 @@ from utils.timing import Stopwatch, system_seconds
 from utils.train_loop import log
 
 USERS_TOGETHER = 1000    # users who share what is computed for their history items; memory is bounded by so many
-ITEMS_TOGETHER = 4096    # of the catalogue; a quarter as many take PNN a half longer
+ITEMS_TOGETHER = 4080    # of the catalogue; 4,096, whose columns get in each other's way in a cache, take DIN x% longer
 HISTORY_TOGETHER = 64    # history items of one category are a thread's work until it takes more
 COLUMNS = ("reviewerID", "rank", "asin", "category", "score")
 
@@ -86,14 +86,13 @@ class Ranker:
 
     def __init__(self, model, session, cate_list):
         self._cate_list, self._has_pairs = np.asarray(cate_list), model.attention_scores is not None
-        inputs = model.inputs[0]
-        feeds = [inputs.history, inputs.lengths]
+        history, _, lengths, candidates = model.inputs[0][:4]
         if self._has_pairs:
             of_category, = session.graph.get_collection(OF_CATEGORY)
-            self._of_category = once_for(session, of_category, inputs.candidates, [inputs.history])
-            self._pairs = once_for(session, model.attention_scores, inputs.candidates, [inputs.history, of_category])
-            feeds.append(model.attention_scores)
-        self._score = once_for(session, model.logits[0], inputs.candidates, feeds)
+            self._of_category = in_stages(session, of_category, [[candidates]], [history])
+            self._of_pair = in_stages(session, model.attention_scores, [[candidates], [history]], [of_category])
+        self._logits = in_stages(session, model.logits[0], [[candidates], [history, lengths]],
+                                 [model.attention_scores] if self._has_pairs else [])
         self._threads = concurrent.futures.ThreadPoolExecutor(cores())  # TensorFlow's calls let other threads run
 
     def rank(self, histories, excluded, count, progress):
@@ -112,14 +111,18 @@ class Ranker:
         place = np.zeros(len(self._cate_list), np.int32)  # of an item in `distinct`
         place[distinct] = np.arange(len(distinct))
         rows = np.split(place[items], np.cumsum(lengths)[:-1])
+        pairs = np.empty((len(distinct), ITEMS_TOGETHER), np.float32) if self._has_pairs else None
+        (for_candidates, for_user), logits = self._logits
+        users = [for_user(history, lengths[user:user + 1]) for user, history in enumerate(histories)]
         for first in range(0, len(self._cate_list), ITEMS_TOGETHER):
             ads = np.arange(first, min(first + ITEMS_TOGETHER, len(self._cate_list)), dtype=np.int32)
-            pairs = self._pair_scores(distinct, ads) if self._has_pairs else None
-            score = self._score(ads[np.newaxis])
+            candidates = for_candidates(ads[np.newaxis])
+            if self._has_pairs:
+                self._score_pairs(distinct, ads, pairs[:, :len(ads)])
 
             def advanced(user):
-                shared = [pairs[rows[user]]] if self._has_pairs else []
-                scores = score(histories[user], lengths[user:user + 1], *shared)[0]
+                shared = [pairs[rows[user], :len(ads)]] if self._has_pairs else []
+                scores = logits(candidates, users[user], *shared)[0]
                 own = excluded[user] - first
                 scores[own[(0 <= own) & (own < len(ads))]] = -np.inf
                 return _merged(best[user], ads, scores, count)
@@ -128,24 +131,24 @@ class Ranker:
             progress(len(histories) * len(ads))
         return best
 
-    def _pair_scores(self, items, ads):
-        """What depends on the pair alone, of each of `items`, sorted by category, and each of `ads`: [items, ads]."""
-        of_category, pairs = self._of_category(ads[np.newaxis]), self._pairs(ads[np.newaxis])
-        scores = np.empty((len(items), len(ads)), np.float32)
+    def _score_pairs(self, items, ads, scores):
+        """Fills `scores` [items, ads] with what depends on the pair alone, of each of `items`, sorted by category, and `ads`."""
+        (for_category,), of_category = self._of_category
+        (for_pair, for_history), of_pair = self._of_pair
+        for_category, for_pair = for_category(ads[np.newaxis]), for_pair(ads[np.newaxis])
 
         def score(first_and_last):
             some = slice(*first_and_last)
-            fed = of_category(items[some][:1])
-            # One by one: with four at a time DIN's largest tensor, [4, 4096, 80], leaves the cache of a core; 12% slower.
-            for item, row in zip(items[some, np.newaxis], scores[some]):
-                row[:] = pairs(item, fed)[0]
+            category, history = of_category(for_category, items[some][:1]), for_history(items[some])
+            # One by one: with four at a time DIN's largest tensor, [4, 81, 4080], leaves the cache of a core; 12% slower.
+            for index, row in enumerate(scores[some]):
+                row[:] = of_pair(for_pair, [values[index:index + 1] for values in history], category)[0]
 
         starts = np.append(np.flatnonzero(np.diff(self._cate_list[items], prepend=-1)), len(items))
         for _ in self._threads.map(score, [
                 (first, min(first + HISTORY_TOGETHER, end)) for start, end in zip(starts, starts[1:])
                 for first in range(start, end, HISTORY_TOGETHER)]):
             pass  # an error in a thread is raised here
-        return scores
 
 
 def _merged(ranking, items, scores, count):

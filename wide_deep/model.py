@@ -20,7 +20,7 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 """
 from utils.base_model import BaseModel
 from utils.embeddings import EMBEDDING_WIDTH
-from utils.layers import beside_each, dense, mean_pooling, width_of
+from utils.layers import axis_of_units, beside_each, dense, mean_pooling, score, unit, width_of
 from utils.tf1 import tf
 
 
@@ -45,9 +45,9 @@ class Model(BaseModel):
             u = beside_each(u, i)                                               # [B, C, H]
         with tf.name_scope("wide"):
             x = u * i                                                           # [B, C, H]
-            x = tf.stack([x[..., 0], x[..., -1], x[..., EMBEDDING_WIDTH]], axis=-1)  # [B, C, 3]
-            wide = tf.squeeze(dense(x, 1, "f_wide"), axis=-1)                   # [B, C]
+            x = tf.stack([unit(x, index) for index in (0, -1, EMBEDDING_WIDTH)], axis=axis_of_units(x))  # [B, C, 3]
+            wide = score(x, "f_wide")                                           # [B, C]
         with tf.name_scope("mlp"):
             x = dense([u, i], 80, "f1", tf.sigmoid, norm="b1")                      # [B, C, 80]
             x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
-            return tf.squeeze(dense(x, 1, "f3"), axis=-1) + wide + self.item_bias(candidate)
+            return score(x, "f3") + wide + self.item_bias(candidate)
