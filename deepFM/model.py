@@ -19,7 +19,7 @@ section 2.1; in the form that the authors of DIN compare with (the first element
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import axis_of_units, beside_each, dense, mean_pooling, score, unit, width_of
+from utils.layers import axis_of_units, beside_each, dense, mean_pooling, mlp, score, unit, width_of
 from utils.tf1 import tf
 
 
@@ -47,6 +47,4 @@ class Model(BaseModel):
             x = tf.stack([tf.reduce_sum(u * i, axis), unit(u, 0) + unit(i, 0)], axis)  # [B, C, 2]
             fm = score(x, "f_fm")                                               # [B, C]
         with tf.name_scope("mlp"):
-            x = dense([u, i], 80, "f1", tf.sigmoid, norm="b1")                      # [B, C, 80]
-            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
-            return score(x, "f3") + fm + self.item_bias(candidate)
+            return mlp([u, i]) + fm + self.item_bias(candidate)

@@ -18,7 +18,7 @@ form that the authors of DIN compare with (the element-wise product in place of 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import beside_each, dense, mean_pooling, score, width_of
+from utils.layers import beside_each, dense, mean_pooling, mlp, width_of
 from utils.tf1 import tf
 
 
@@ -42,6 +42,4 @@ class Model(BaseModel):
             u = dense(u, width_of(u), "dense", norm="batch_normalization")
             u = beside_each(u, i)                                               # [B, C, H]
         with tf.name_scope("mlp"):
-            x = dense([u, i, u * i], 80, "f1", tf.sigmoid, norm="b1")               # [B, C, 80]
-            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
-            return score(x, "f3") + self.item_bias(candidate)
+            return mlp([u, i, u * i]) + self.item_bias(candidate)

@@ -101,8 +101,8 @@ class Pooled:
         return Pooled(self._weights, tf.matmul(self._rows, kernel)).value
 
 
-def dense(x, units, name, activation=None, norm=None):
-    """activation(x kernel + bias): [..., I] -> [..., units]; variables name/kernel and name/bias.
+def dense(x, units, name, norm=None, before_tanh=False):
+    """x kernel + bias: [..., I] -> [..., units]; variables name/kernel and name/bias.
 
     In columns it is [..., I, C] -> [..., units, C]. `x` may be a list of tensors that the layer reads side by side, [..., I_1], [..., I_2] and so on, I in all.
 
@@ -112,6 +112,8 @@ def dense(x, units, name, activation=None, norm=None):
         (gamma x + beta) kernel + bias = x (gamma kernel) + (beta kernel + bias)
 
     which spares four passes over x and its gradient for a few over the kernel.
+
+    `before_tanh`: half of it, and one unit more, whose tanh is 1, as dense_of_sigmoid wants it.
     """
     parts = x if isinstance(x, list) else [x]
     widths = [width_of(part) for part in parts]
@@ -122,6 +124,8 @@ def dense(x, units, name, activation=None, norm=None):
             gamma, beta = vector("gamma", sum(widths), 1.0), vector("beta", sum(widths))
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
+    if before_tanh:
+        kernel, bias = with_one(kernel / 2, bias / 2)
     if in_columns(parts[-1]):
         # The first part, if there are several, is the user's own, and not repeated; the last but it is not the candidates'
         # alone, so that the other and the bias may be kept for other users.
@@ -130,12 +134,37 @@ def dense(x, units, name, activation=None, norm=None):
         y = products[0] + bias if len(parts) == 1 else sum(products[2:], products[0] + (products[1] + bias))
     else:
         y = tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
-    return activation(y) if activation else y
+    return y
 
 
 def score(x, name):
     """dense(x, 1, name) without the axis of its one unit: [B, C, I], or in columns [B, I, C], -> [B, C]."""
     return tf.squeeze(dense(x, 1, name), axis=axis_of_units(x))
+
+
+def sigmoid(x, name):
+    """The sigmoid of `x`, as an activation in `mlp`: it needs no `name`."""
+    return tf.sigmoid(x)
+
+
+def mlp(x, activation=sigmoid):
+    """The MLP 80-40-1 that every model ends in, layers f1 to f3, with an affine norm b1 before it: [B, C, I] -> [B, C].
+
+    Args:
+      x: a list, see `dense`.
+      activation: a function of a hidden layer and a name for its variables.
+    """
+    if in_columns(x[-1]) and activation is sigmoid:  # as tanh, which takes 8% less for one user of DIN and 4,080 candidates
+        x = dense(x, 80, "f1", norm="b1", before_tanh=True)
+        x = dense_of_sigmoid(x, 40, "f2", scale=1 / 2, has_one=True)
+        return tf.squeeze(dense_of_sigmoid(x, 1, "f3", scale=1), axis=axis_of_units(x))
+    x = activation(dense(x, 80, "f1", norm="b1"), "dice_1")                     # [B, C, 80]
+    return score(activation(dense(x, 40, "f2"), "dice_2"), "f3")
+
+
+def with_one(kernel, bias):
+    """The kernel [I, O + 1] and bias [O + 1] that give one unit more, whose tanh is 1; see dense_of_sigmoid."""
+    return tf.pad(kernel, [[0, 0], [0, 1]]), tf.pad(bias, [[0, 1]], constant_values=20.0)
 
 
 def dense_of_sigmoid(x, units, name, scale, has_one=False):

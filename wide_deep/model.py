@@ -20,7 +20,7 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 """
 from utils.base_model import BaseModel
 from utils.embeddings import EMBEDDING_WIDTH
-from utils.layers import axis_of_units, beside_each, dense, mean_pooling, score, unit, width_of
+from utils.layers import axis_of_units, beside_each, dense, mean_pooling, mlp, score, unit, width_of
 from utils.tf1 import tf
 
 
@@ -48,6 +48,4 @@ class Model(BaseModel):
             x = tf.stack([unit(x, index) for index in (0, -1, EMBEDDING_WIDTH)], axis=axis_of_units(x))  # [B, C, 3]
             wide = score(x, "f_wide")                                           # [B, C]
         with tf.name_scope("mlp"):
-            x = dense([u, i], 80, "f1", tf.sigmoid, norm="b1")                      # [B, C, 80]
-            x = dense(x, 40, "f2", tf.sigmoid)                                  # [B, C, 40]
-            return score(x, "f3") + wide + self.item_bias(candidate)
+            return mlp([u, i]) + wide + self.item_bias(candidate)
