@@ -12,7 +12,7 @@ from utils.tf1 import tf
 
 
 def dice(x, name):
-    """dice(x): [..., D] -> [..., D], or in columns (layers.py) [..., D, C] -> [..., D, C]; variables alpha<name> [D] and beta<name> [D]."""
+    """dice(x): [..., D] -> [..., D], or in columns (layers.py) [..., D, C] -> [..., D, C]; variables alpha<name> and beta<name>."""
     alpha, beta = (for_units_of(x, vector(prefix + name, width_of(x))) for prefix in ("alpha", "beta"))  # [D] each
     p = tf.sigmoid(beta * BATCH_NORM_SCALE * x)
     return x * (p + (1 - p) * alpha)

@@ -27,6 +27,7 @@ from utils.tf1 import tf
 class Model(BaseModel):
     """DIN with sigmoid activations."""
 
+    by_category = True
     activation = staticmethod(sigmoid)  # of the MLP's hidden layers; see layers.mlp
 
     def logit(self, history, candidate):
@@ -42,8 +43,8 @@ class Model(BaseModel):
         with tf.name_scope("embedding"):
             k, q = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
         with tf.name_scope("attention"):
-            self.attention_scores = attention(q, k, history.segments)           # [N, C]
-            u = soft_pooling(self.attention_scores, k, history.segments, layer=lambda rows: dense(
+            self.attention = attention(q, k, history.segments)                  # [N, C]
+            u = soft_pooling(self.attention, k, history.segments, layer=lambda rows: dense(
                 rows, width_of(rows), "hist_fcn", norm="batch_normalization"))  # [B, C, H]
         with tf.name_scope("mlp"):
             return mlp([u, q, u * q], self.activation) + self.item_bias(candidate)

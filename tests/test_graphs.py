@@ -41,6 +41,25 @@ def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():
         assert [value(start(5.0), 2.0), value(start(5.0), 9.0)] == [3.0, -4.0]
 
 
+def test_what_depends_on_one_group_alone_is_computed_for_that_group():
+    calls = []
+
+    def counted(x, name):
+        def count(value):
+            calls.append(name)
+            return value
+        return tf.py_func(count, [x], tf.float32, stateful=False)
+
+    with tf.Graph().as_default(), Session() as session:
+        a, b, c, d = [tf.placeholder(tf.float32, []) for _ in range(4)]
+        fetch = counted(counted(a + b, "a b") * counted(c, "c") + d, "all") + counted(a * c, "a c")
+        (of_ab, of_c), value = in_stages(session, fetch, [[a, b], [c]], [d])
+        ab, cs = of_ab(1.0, 2.0), [of_c(4.0), of_c(5.0)]
+        assert sorted(calls) == ["a b", "c", "c"]
+        assert [value(ab, known, x) for known in cs for x in (0.0, 1.0)] == [12 + 4, 13 + 4, 15 + 5, 16 + 5]
+    assert sorted(calls) == ["a b"] + 4 * ["a c"] + 4 * ["all"] + ["c", "c"]
+
+
 @pytest.fixture
 def rows():
     """(a session, a table [5, 3], kernel [3, 2], ids [N], pairs [B, C], a number) to build a graph on."""

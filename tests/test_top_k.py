@@ -41,9 +41,11 @@ def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
     return rankings
 
 
+@pytest.mark.parametrize("few", [0, 4, 17])
 @pytest.mark.parametrize("name, cate_list", [(name, DATASET.cate_list) for name in sorted(MODELS)] + [
     ("din", np.zeros_like(EVERYTHING)), ("din", EVERYTHING)], ids=sorted(MODELS) + ["din-one category", "din-all their own"])
-def test_a_ranking_equals_brute_force_with_the_plain_graph(name, cate_list, small_blocks):
+def test_a_ranking_equals_brute_force_with_the_plain_graph(name, cate_list, few, small_blocks, monkeypatch):
+    monkeypatch.setattr(top_k, "FEW_CATEGORIES", few)
     excluded = [history[::2] for history in HISTORIES]
     with Graph(name, DATASET.item_count, max(cate_list) + 1, cate_list) as graph:
         graph.load_known_values()
@@ -65,15 +67,27 @@ def test_among_equals_the_lower_id_comes_first_and_there_may_be_fewer_than_asked
         assert (ranking.scores == 0).all()
 
 
+def test_the_catalogue_goes_through_in_blocks_by_category_and_those_of_few_have_a_tower_of_their_own(small_blocks, monkeypatch):
+    monkeypatch.setattr(top_k, "FEW_CATEGORIES", 2)
+    cate_list = np.array([0] + [1, 2] * 10 + [3] * 25 + [0, 4, 0, 5])
+    with tf.Graph().as_default(), Session() as session:
+        model = model_class("din")(50, 6, cate_list, one_user=True)
+        blocks, places = Ranker(model, session, cate_list)._in_blocks()
+    assert [(first, tower) for first, _, tower in blocks] == [(0, 1), (17, 1), (34, 0)]
+    order = np.concatenate([ads for _, ads, _ in blocks])
+    assert order[places].tolist() == list(range(50))
+    assert cate_list[order].tolist() == [3] * 25 + [1] * 10 + [2] * 10 + [0] * 3 + [4, 5]
+
+
 def test_ties_at_the_end_of_a_ranking_are_kept_in_order():
     random = np.random.RandomState(0)
     for _ in range(200):
-        scores = random.randint(0, 4, 60).astype(np.float32)
+        scores, items = random.randint(0, 4, 60).astype(np.float32), random.permutation(60)
         ranking = top_k.Ranking(np.zeros(0, np.int32), np.zeros(0, np.float32))
         for first in range(0, 60, 13):
             part = slice(first, first + 13)
-            ranking = top_k._merged(ranking, np.arange(60)[part], scores[part], 7)
-        assert ranking.items.tolist() == np.lexsort((np.arange(60), -scores))[:7].tolist()
+            ranking = top_k._merged(ranking, items[part], scores[part], 7)
+        assert ranking.items.tolist() == items[np.lexsort((items, -scores))[:7]].tolist()
 
 
 @pytest.fixture(scope="module")

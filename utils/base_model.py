@@ -61,7 +61,8 @@ class BaseModel:
       num_accelerators: devices to split each batch over.
       shards: towers on each device; 0 for a model whose `logit` is called by others, who make the saver.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
-      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate.
+      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate. A model
+        that is `by_category` has a second tower in it, for candidates that are of few categories.
       cluster: the workers that train the model together, a `Cluster`; this one by default.
 
     Attributes:
@@ -71,19 +72,20 @@ class BaseModel:
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch, of all workers' shares of it.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
       global_step: [] number of updates done.
-      attention_scores: [N, C] how much each history item matters to each candidate, whoever the user is, before the softmax
-        over a history; a model with attention sets it in `logit`, and it is the latest tower's.
+      attention_scores: for each tower, [N, C] how much each history item matters to each candidate, whoever the user is,
+        before the softmax over a history; of a model with attention, which sets its tower's `attention` in `logit`.
     """
 
-    attention_scores = None
+    attention, by_category = None, False
 
     def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
                  one_user=False, cluster=Alone()):
         self.global_step = tf.train.get_or_create_global_step()
         self._several_workers = cluster.count > 1
-        self.inputs, self.logits, self._attention_scores = [], [], []  # of each tower
+        self.inputs, self.logits, self.attention_scores = [], [], []  # of each tower
         devices = device_names(num_accelerators)
-        towers = list(np.repeat(devices, shards))
+        self._one_user = one_user
+        towers = devices * 2 if one_user and self.by_category else list(np.repeat(devices, shards))
         sizes = item_count, cate_count, cate_list
         if optimizer:
             self.packed = tf.placeholder(tf.int32, [None], "packed")
@@ -105,8 +107,8 @@ class BaseModel:
                     segments = None if one_user else inputs.segments
                     self.logits.append(self.logit(History(inputs.history, segments, inputs.lengths),
                                                    inputs.candidates))
-                    if self.attention_scores is not None:
-                        self._attention_scores.append(self.attention_scores)
+                    if self.attention is not None:
+                        self.attention_scores.append(self.attention)
         self.variables = tf.trainable_variables()
         if optimizer:
             with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
@@ -122,10 +124,11 @@ class BaseModel:
     def embed(self, history, candidate):
         """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H].
 
-        Of one user's candidates: [1, C] -> [1, H, C], in columns (layers.py).
+        In a graph for one user the candidates lie in columns: [1, C] -> [1, H, C], or `Halves` (layers.py).
         """
-        q = self._embeddings.rows(candidate)
-        return self._embeddings.rows(history), tf.transpose(q, [0, 2, 1]) if candidate.shape.as_list()[0] == 1 else q
+        if self._one_user:
+            return self._embeddings.rows(history), self._embeddings.columns(candidate, by_category=len(self.inputs) > 1)
+        return self._embeddings.rows(history), self._embeddings.rows(candidate)
 
     def item_bias(self, items):
         """The learned bias of each item: ids [B, C] -> [B, C]."""
@@ -161,8 +164,8 @@ class BaseModel:
         scored = [self.packed] if hasattr(self, "packed") else [
             placeholder for inputs in self.inputs for placeholder in inputs[:4]]
         self._score = session.make_callable(self.logits, scored)
-        if self._attention_scores:
-            self._attend = session.make_callable(self._attention_scores, scored)
+        if self.attention_scores:
+            self._attend = session.make_callable(self.attention_scores, scored)
         if hasattr(self, "update"):
             self._train = session.make_callable([self.loss, self.update], [self.packed] + (
                 [self.recommendations] if self._several_workers else []))
@@ -221,7 +224,7 @@ class BaseModel:
 
         None where the model has no attention.
         """
-        if not self._attention_scores:
+        if not self.attention_scores:
             return None
         scores = np.concatenate(self._attend(*self._to_score(batch)))
         starts = np.cumsum(batch.lengths) - batch.lengths

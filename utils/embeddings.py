@@ -5,7 +5,7 @@ norm is a sum over its rows, and an update can overwrite rows instead of adding 
 """
 import numpy as np
 
-from utils.layers import matrix, segment_sum, vector
+from utils.layers import Halves, matrix, segment_sum, vector
 from utils.tf1 import tf
 
 EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
@@ -34,6 +34,17 @@ class Embeddings:
         with tf.device(HOST):
             categories = tf.gather(self._cate_list, items)
         return tf.concat([look_up(table, ids) for table, ids in zip(self._matrices(), (items, categories))], axis=-1)
+
+    def columns(self, items, by_category):
+        """As `rows`, of one user's candidates, in columns (layers.py): ids [1, C] -> [1, H, C]; `by_category`, `Halves`."""
+        if not by_category:
+            return tf.transpose(self.rows(items), [0, 2, 1])
+        of_items, of_categories = self._matrices()
+        with tf.device(HOST):
+            categories, places = tf.unique(tf.gather(self._cate_list, items[0]))
+        return Halves(tf.transpose(look_up(of_items, items), [0, 2, 1]),
+                      tf.transpose(look_up(of_categories, categories))[tf.newaxis],
+                      tf.one_hot(places, tf.size(categories), axis=0))
 
     def biases(self, items):
         """The learned bias of each item: ids [...] -> [...]."""

@@ -6,8 +6,7 @@ A history is flat: [N, ...] rows, and `segments` [N], ascending, says whose hist
 
 A graph for one user has no segments, and what is of his candidates lies in columns: [1, I, C] in place of [B, C, I], and of
 each history item [N, I, C] in place of [N, C, I]. What is the same for all candidates is a single column, [1, I, 1], which is
-never repeated. Products of 80 units by 40 take a sixth less like this (oneDNN takes 48 columns at a time, and there are
-thousands), and what is fed of each history item and candidate, [N, C], is a matrix of one as it is.
+never repeated. A product with a kernel of [80, 40] takes a sixth less like this: oneDNN takes 48 columns at a time.
 """
 import math
 import zlib
@@ -68,8 +67,6 @@ def for_units_of(x, values):
 
 def matmul(x, kernel):
     """x [..., I] times kernel [I, O] -> [..., O]; in columns [..., I, C] -> [..., O, C]."""
-    if isinstance(x, Pooled):
-        return x.times(kernel)
     if in_columns(x):
         if x.shape.as_list()[0] == 1:  # as a product of two matrices 2% faster
             return tf.expand_dims(tf.matmul(kernel, tf.squeeze(x, 0), transpose_a=True), 0)
@@ -82,6 +79,22 @@ def matmul(x, kernel):
     return y
 
 
+class Halves:
+    """What the items of one user's candidates give, and what their categories do, if these are few.
+
+    A layer reads less of them: a category's part of a product is the same for all of its candidates.
+
+    Args:
+      item: [1, I / 2, C], in columns.
+      category: [1, I / 2, M], a column for each of the M categories; or `Pooled`.
+      which: [M, C] one where a candidate is of a category, and zero.
+    """
+
+    def __init__(self, item, category, which):
+        self.item, self.category, self.which = item, category, which
+        self.shape = item.shape
+
+
 class Pooled:
     """The weighted sums of one user's rows, in columns: weights [N, C], rows [N, D] -> [1, D, C].
 
@@ -89,22 +102,26 @@ class Pooled:
     """
 
     def __init__(self, weights, rows):
-        self._weights, self._rows = weights, rows
+        self.weights, self.rows = weights, rows
         self.value = tf.expand_dims(tf.matmul(rows, weights, transpose_a=True), 0)
         self.shape = self.value.shape
 
     def __mul__(self, x):
-        return self.value * x
-
-    def times(self, kernel):
-        """[1, D, C] times kernel [D, O] -> [1, O, C]."""
-        return Pooled(self._weights, tf.matmul(self._rows, kernel)).value
+        if not isinstance(x, Halves):
+            return self.value * x
+        of_item, of_category = tf.split(self.rows, 2, axis=1)                   # [N, D / 2] each
+        # A row and a weight for each category and history item: of those of another category the weight is zero.
+        rows = tf.transpose(x.category, [2, 0, 1]) * of_category                # [M, N, D / 2]
+        weights = x.which[:, tf.newaxis] * self.weights                         # [M, N, C]
+        return Halves(Pooled(self.weights, of_item).value * x.item, Pooled(
+            tf.reshape(weights, [-1, tf.shape(weights)[2]]), tf.reshape(rows, [-1, width_of(x.item)])), x.which)
 
 
 def dense(x, units, name, norm=None, before_tanh=False):
     """x kernel + bias: [..., I] -> [..., units]; variables name/kernel and name/bias.
 
-    In columns it is [..., I, C] -> [..., units, C]. `x` may be a list of tensors that the layer reads side by side, [..., I_1], [..., I_2] and so on, I in all.
+    In columns it is [..., I, C] -> [..., units, C]. `x` may be a list of what the layer reads side by side, [..., I_1],
+    [..., I_2] and so on, I in all.
 
     `norm` names an affine norm that x passes first: gamma * x / sqrt(1.001) + beta, what the seed's batch normalization
     computes; variables norm/gamma and norm/beta. It is folded into the layer,
@@ -116,25 +133,50 @@ def dense(x, units, name, norm=None, before_tanh=False):
     `before_tanh`: half of it, and one unit more, whose tanh is 1, as dense_of_sigmoid wants it.
     """
     parts = x if isinstance(x, list) else [x]
-    widths = [width_of(part) for part in parts]
+    width = sum(width_of(piece) for part in parts for piece in pieces_of(part))
     with tf.variable_scope(name):
-        kernel, bias = matrix("kernel", [sum(widths), units]), vector("bias", units)
+        kernel, bias = matrix("kernel", [width, units]), vector("bias", units)
     if norm:
         with tf.variable_scope(norm):
-            gamma, beta = vector("gamma", sum(widths), 1.0), vector("beta", sum(widths))
+            gamma, beta = vector("gamma", width, 1.0), vector("beta", width)
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
     if before_tanh:
         kernel, bias = with_one(kernel / 2, bias / 2)
     if in_columns(parts[-1]):
-        # The first part, if there are several, is the user's own, and not repeated; the last but it is not the candidates'
-        # alone, so that the other and the bias may be kept for other users.
-        products = [matmul(part, block) for part, block in zip(parts, tf.split(kernel, widths))]
-        bias = for_units_of(parts[-1], bias)
-        y = products[0] + bias if len(parts) == 1 else sum(products[2:], products[0] + (products[1] + bias))
-    else:
-        y = tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
-    return y
+        return dense_in_columns(parts, kernel, bias)
+    return tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
+
+
+def pieces_of(part):
+    """The tensors, or `Pooled`, that make up a part of what a layer reads."""
+    return [part.item, part.category] if isinstance(part, Halves) else [part]
+
+
+def dense_in_columns(parts, kernel, bias):
+    """parts kernel + bias: a list of [1, I_1, C] and so on -> [1, units, C].
+
+    Of several parts the second is the candidates' alone: what it gives may be kept for other users.
+    """
+    blocks = iter(tf.split(kernel, [width_of(piece) for part in parts for piece in pieces_of(part)]))
+    products, pooled = [], []
+    for part in parts:
+        product = 0
+        for piece in pieces_of(part):
+            block = next(blocks)
+            if isinstance(piece, Pooled):
+                pooled.append((piece.weights, tf.matmul(piece.rows, block)))
+            elif isinstance(part, Halves) and piece is part.category:
+                product += tf.matmul(matmul(piece, block), part.which[tf.newaxis])
+            else:
+                product += matmul(piece, block)
+        products.append(product)
+    kept = products.pop(min(1, len(products) - 1)) + bias[:, tf.newaxis]
+    if pooled:
+        weights = pooled[-1][0]  # for each category, or for all of them, as those before it
+        products.append(Pooled(weights, sum(
+            tf.tile(rows, [tf.shape(weights)[0] // tf.shape(rows)[0], 1]) for _, rows in pooled)).value)
+    return sum(products, kept)
 
 
 def score(x, name):
@@ -243,19 +285,26 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
 def pairs_of_one_user(q, k, w_q, w_k, w_p, bias):
     """As `pairs`, in columns: the same candidates go with each k, so it is the kernel that is scaled, q (w_q + k w_p).
 
-    The second half of an embedding is its category's. What is of this half, [N, O, C], is in the collection OF_CATEGORY: for
-    history items of one category it may be fed, as [1, O, C], which spares half of the products.
+    The second half of an embedding is its category's. What is of this half, [N, O, C], or of `Halves` [N, O, M], is in the
+    collection OF_CATEGORY: for history items of one category it may be fed, as [1, O, C], which spares half of the products.
     """
-    def of_half(q, k, w_q, w_k, w_p):
+    def kernel_for_half(k, w_q, w_k, w_p):
         scaled = tf.transpose(w_q) + k[:, tf.newaxis, :] * tf.transpose(w_p)    # [N, O, I / 2]
         constant = tf.expand_dims(matmul(k, w_k) + bias / 2, 2)                 # [N, O, 1]
-        # A one in q for the constant spares a pass over [N, O, C].
-        return tf.matmul(tf.concat([scaled, constant], axis=2), tf.concat([q, tf.ones_like(q[:, :1])], axis=1))
+        return tf.concat([scaled, constant], axis=2)
 
-    halves = [tf.split(x, 2, axis) for x, axis in ((q, 1), (k, 1), (w_q, 0), (w_k, 0), (w_p, 0))]
-    of_item, of_category = (of_half(*half) for half in zip(*halves))
+    def times(kernel, q):  # a one in q for the constant spares a pass over [N, O, C]
+        return tf.matmul(kernel, tf.concat([q, tf.ones_like(q[:, :1])], axis=1))
+
+    of_item, of_category = (kernel_for_half(*half) for half in zip(*[
+        tf.split(x, 2, axis) for x, axis in ((k, 1), (w_q, 0), (w_k, 0), (w_p, 0))]))
+    q_item, q_category = (q.item, q.category) if isinstance(q, Halves) else tf.split(q, 2, axis=1)
+    of_category = times(of_category, q_category)
     tf.add_to_collection(OF_CATEGORY, of_category)
-    return of_item + of_category
+    if isinstance(q, Halves):  # what is of a category, and the constant, is multiplied by the ones in q.which
+        of_item, constant = tf.split(of_item, [width_of(q_item), 1], axis=2)
+        return tf.matmul(tf.concat([of_item, constant + of_category], axis=2), tf.concat([q_item, q.which[tf.newaxis]], axis=1))
+    return times(of_item, q_item) + of_category
 
 
 def kernel_gradient(x, dy):
