@@ -19,7 +19,8 @@ section 2.1; in the form that the authors of DIN compare with (the first element
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import axis_of_units, beside_each, dense, mean_pooling, mlp, score, unit, width_of
+from utils.columns import axis_of_units, unit, width_of
+from utils.layers import beside_each, dense, mean_pooling, mlp, score
 from utils.tf1 import tf
 
 

@@ -19,8 +19,8 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import (
-    axis_of_units, dense, dense_of_sigmoid, in_columns, matrix, mlp, pairs, sigmoid, soft_pooling, vector, width_of, with_one)
+from utils.columns import axis_of_units, in_columns, width_of
+from utils.layers import dense, dense_of_sigmoid, matrix, mlp, pairs, sigmoid, soft_pooling, vector, with_one
 from utils.tf1 import tf
 
 
@@ -61,7 +61,7 @@ def attention(q, k, segments):
     ever built.
 
     Args:
-      q: [B, C, H] candidates; or in columns, see layers.py.
+      q: [B, C, H] candidates; or in columns, see columns.py.
       k: [N, H] history items.
       segments: [N] whose history each item is in, ascending; or None.
 

@@ -18,7 +18,8 @@ form that the authors of DIN compare with (the element-wise product in place of 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.layers import beside_each, dense, mean_pooling, mlp, width_of
+from utils.columns import width_of
+from utils.layers import beside_each, dense, mean_pooling, mlp
 from utils.tf1 import tf
 
 

@@ -124,7 +124,7 @@ class BaseModel:
     def embed(self, history, candidate):
         """[item embedding, category embedding] of each item: ids [N] and [B, C] -> [N, H] and [B, C, H].
 
-        In a graph for one user the candidates lie in columns: [1, C] -> [1, H, C], or `Halves` (layers.py).
+        In a graph for one user the candidates lie in columns: [1, C] -> [1, H, C], or `Halves` (columns.py).
         """
         if self._one_user:
             return self._embeddings.rows(history), self._embeddings.columns(candidate, by_category=len(self.inputs) > 1)

@@ -5,7 +5,8 @@ norm is a sum over its rows, and an update can overwrite rows instead of adding 
 """
 import numpy as np
 
-from utils.layers import Halves, matrix, segment_sum, vector
+from utils.columns import Halves
+from utils.layers import matrix, segment_sum, vector
 from utils.tf1 import tf
 
 EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
@@ -36,7 +37,7 @@ class Embeddings:
         return tf.concat([look_up(table, ids) for table, ids in zip(self._matrices(), (items, categories))], axis=-1)
 
     def columns(self, items, by_category):
-        """As `rows`, of one user's candidates, in columns (layers.py): ids [1, C] -> [1, H, C]; `by_category`, `Halves`."""
+        """As `rows`, of one user's candidates, in columns (columns.py): ids [1, C] -> [1, H, C]; `by_category`, `Halves`."""
         if not by_category:
             return tf.transpose(self.rows(items), [0, 2, 1])
         of_items, of_categories = self._matrices()

@@ -4,20 +4,18 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 The variables of a model are made in a scope with AUTO_REUSE (see base_model.py): the second call with a name shares them.
 A history is flat: [N, ...] rows, and `segments` [N], ascending, says whose history (0 .. B - 1) each row is in.
 
-A graph for one user has no segments, and what is of his candidates lies in columns: [1, I, C] in place of [B, C, I], and of
-each history item [N, I, C] in place of [N, C, I]. What is the same for all candidates is a single column, [1, I, 1], which is
-never repeated. A product with a kernel of [80, 40] takes a sixth less like this: oneDNN takes 48 columns at a time.
+A graph for one user has no segments, and his candidates lie in columns (columns.py): [1, I, C] in place of [B, C, I], and of
+each history item [N, I, C] in place of [N, C, I]. The functions here take either.
 """
-import functools
 import math
-import operator
 import zlib
 
+from utils.columns import (
+    Pooled, axis_of_units, dense_in_columns, for_units_of, in_columns, matmul_in_columns, pairs_in_columns, pieces_of, width_of)
 from utils.tf1 import tf
 
 # The seed's batch normalization never trains its statistics: mean 0, variance 1, epsilon 0.001.
 BATCH_NORM_SCALE = 1 / math.sqrt(1.001)
-OF_CATEGORY = "of_category"  # see pairs_of_one_user
 
 
 def glorot_uniform(name, shape):
@@ -42,81 +40,16 @@ def vector(name, size, value=0.0):
     return tf.get_variable(name, [size], initializer=tf.constant_initializer(value))
 
 
-def in_columns(x):
-    """Whether `x` lies in columns: as many as there are candidates, which is not known before, or a single one."""
-    return x.shape.as_list()[-1] in (None, 1)
-
-
-def axis_of_units(x):
-    """The axis I of `x`, from the end."""
-    return -2 if in_columns(x) else -1
-
-
-def width_of(x):
-    """The number of units of `x`, an int on TensorFlow 1.15 too."""
-    return int(x.shape[axis_of_units(x)])
-
-
-def unit(x, index):
-    """One unit of `x`, without their axis: [B, C, I] -> [B, C]."""
-    return x[..., index, :] if in_columns(x) else x[..., index]
-
-
-def for_units_of(x, values):
-    """`values` [I] in the shape that goes with the units of `x`: [I], or in columns [I, 1]."""
-    return values[:, tf.newaxis] if in_columns(x) else values
-
-
 def matmul(x, kernel):
     """x [..., I] times kernel [I, O] -> [..., O]; in columns [..., I, C] -> [..., O, C]."""
     if in_columns(x):
-        if x.shape.as_list()[0] == 1:  # as a product of two matrices 2% faster
-            return tf.expand_dims(tf.matmul(kernel, tf.squeeze(x, 0), transpose_a=True), 0)
-        return tf.matmul(tf.transpose(kernel)[tf.newaxis], x)
+        return matmul_in_columns(x, kernel)
     if x.shape.ndims == 2:
         return tf.matmul(x, kernel)
     rows = tf.matmul(tf.reshape(x, [-1, width_of(x)]), kernel)
     y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [int(kernel.shape[1])]], axis=0))
     y.set_shape(x.shape[:-1].concatenate(kernel.shape[-1:]))
     return y
-
-
-class Halves:
-    """What the items of one user's candidates give, and what their categories do, if these are few.
-
-    A layer reads less of them: a category's part of a product is the same for all of its candidates.
-
-    Args:
-      item: [1, I / 2, C], in columns.
-      category: [1, I / 2, M], a column for each of the M categories; or `Pooled`.
-      which: [M, C] one where a candidate is of a category, and zero.
-    """
-
-    def __init__(self, item, category, which):
-        self.item, self.category, self.which = item, category, which
-        self.shape = item.shape
-
-
-class Pooled:
-    """The weighted sums of one user's rows, in columns: weights [N, C], rows [N, D] -> [1, D, C].
-
-    A product with a kernel is taken of the rows first, which are fewer than the candidates.
-    """
-
-    def __init__(self, weights, rows):
-        self.weights, self.rows = weights, rows
-        self.value = tf.expand_dims(tf.matmul(rows, weights, transpose_a=True), 0)
-        self.shape = self.value.shape
-
-    def __mul__(self, x):
-        if not isinstance(x, Halves):
-            return self.value * x
-        of_item, of_category = tf.split(self.rows, 2, axis=1)                   # [N, D / 2] each
-        # A row and a weight for each category and history item: of those of another category the weight is zero.
-        rows = tf.transpose(x.category, [2, 0, 1]) * of_category                # [M, N, D / 2]
-        weights = x.which[:, tf.newaxis] * self.weights                         # [M, N, C]
-        return Halves(Pooled(self.weights, of_item).value * x.item, Pooled(
-            tf.reshape(weights, [-1, tf.shape(weights)[2]]), tf.reshape(rows, [-1, width_of(x.item)])), x.which)
 
 
 def dense(x, units, name, norm=None, before_tanh=False):
@@ -148,40 +81,6 @@ def dense(x, units, name, norm=None, before_tanh=False):
     if in_columns(parts[-1]):
         return dense_in_columns(parts, kernel, bias)
     return tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
-
-
-def pieces_of(part):
-    """The tensors, or `Pooled`, that make up a part of what a layer reads."""
-    return [part.item, part.category] if isinstance(part, Halves) else [part]
-
-
-def dense_in_columns(parts, kernel, bias):
-    """parts kernel + bias: a list of [1, I_1, C] and so on -> [1, units, C].
-
-    Of several parts the second is the candidates' alone: what it gives may be kept for other users.
-    """
-    blocks = iter(tf.split(kernel, [width_of(piece) for part in parts for piece in pieces_of(part)]))
-    kept, products, pooled = [], [], []
-    for index, part in enumerate(parts):
-        for piece in pieces_of(part):
-            block = next(blocks)
-            if isinstance(piece, Pooled):
-                pooled.append((piece.weights, tf.matmul(piece.rows, block)))
-                continue
-            product = matmul(piece, block)
-            if isinstance(part, Halves) and piece is part.category:
-                product = tf.matmul(product, part.which[tf.newaxis])
-            (kept if index == min(1, len(parts) - 1) else products).append(product)
-    if pooled:
-        weights = pooled[-1][0]  # for each category, or for all of them, as those before it
-        products.append(Pooled(weights, sum_of([
-            tf.tile(rows, [tf.shape(weights)[0] // tf.shape(rows)[0], 1]) for _, rows in pooled])).value)
-    return sum_of(products + [sum_of(kept + [bias[:, tf.newaxis]])])
-
-
-def sum_of(tensors):
-    """Their sum; that of Python would start with a pass that adds 0."""
-    return functools.reduce(operator.add, tensors)
 
 
 def score(x, name):
@@ -259,7 +158,7 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
       [N, C, O]; in columns, q being [1, I, C], [N, O, C].
     """
     if segments is None:
-        return pairs_of_one_user(q, k, w_q, w_k, w_p, bias)
+        return pairs_in_columns(q, k, w_q, w_k, w_p, bias)
 
     @tf.custom_gradient
     def layer(q, k, w_q, w_k, w_p, bias):
@@ -285,31 +184,6 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
                         tf.reduce_sum(of_q, axis=[0, 1]))
         return y, gradient
     return layer(q, k, w_q, w_k, w_p, bias)
-
-
-def pairs_of_one_user(q, k, w_q, w_k, w_p, bias):
-    """As `pairs`, in columns: the same candidates go with each k, so it is the kernel that is scaled, q (w_q + k w_p).
-
-    The second half of an embedding is its category's. What is of this half, [N, O, C], or of `Halves` [N, O, M], is in the
-    collection OF_CATEGORY: for history items of one category it may be fed, as [1, O, C], which spares half of the products.
-    """
-    def kernel_for_half(k, w_q, w_k, w_p):
-        scaled = tf.transpose(w_q) + k[:, tf.newaxis, :] * tf.transpose(w_p)    # [N, O, I / 2]
-        constant = tf.expand_dims(matmul(k, w_k) + bias / 2, 2)                 # [N, O, 1]
-        return tf.concat([scaled, constant], axis=2)
-
-    def times(kernel, q):  # a one in q for the constant spares a pass over [N, O, C]
-        return tf.matmul(kernel, tf.concat([q, tf.ones_like(q[:, :1])], axis=1))
-
-    of_item, of_category = (kernel_for_half(*half) for half in zip(*[
-        tf.split(x, 2, axis) for x, axis in ((k, 1), (w_q, 0), (w_k, 0), (w_p, 0))]))
-    q_item, q_category = (q.item, q.category) if isinstance(q, Halves) else tf.split(q, 2, axis=1)
-    of_category = times(of_category, q_category)
-    tf.add_to_collection(OF_CATEGORY, of_category)
-    if isinstance(q, Halves):  # what is of a category, and the constant, is multiplied by the ones in q.which
-        of_item, constant = tf.split(of_item, [width_of(q_item), 1], axis=2)
-        return tf.matmul(tf.concat([of_item, constant + of_category], axis=2), tf.concat([q_item, q.which[tf.newaxis]], axis=1))
-    return times(of_item, q_item) + of_category
 
 
 def kernel_gradient(x, dy):

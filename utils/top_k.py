@@ -14,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.batches import flat_histories
+from utils.columns import OF_CATEGORY
 from utils.dataset import REMAP, read_dataset
 from utils.files import replacing
 from utils.graphs import in_stages
 from utils.infer_loop import restored
-from utils.layers import OF_CATEGORY
 from utils.machine import cores
 from utils.names import read_names
 from utils.results import report_throughput
@@ -38,7 +38,7 @@ Ranking = collections.namedtuple("Ranking", "items scores")
 Ranking.__doc__ = """A user's highest items, best first, the lower id first among equals: items [K], scores [K]."""
 
 Tower = collections.namedtuple("Tower", "of_category of_pair logits")
-Tower.__doc__ = """What a tower of a model computes, in stages (graphs.py): the first two are of a model with attention alone."""
+Tower.__doc__ = """What a tower of a model computes, in stages (graphs.py); the first two are only of a model with attention."""
 
 
 def recommend(model_class, name, arguments):
@@ -160,7 +160,7 @@ class Ranker:
         return best
 
     def _score_pairs(self, tower, items, ads, scores):
-        """Fills `scores` [items, ads] with what depends on the pair alone, of each of `items`, sorted by category, and `ads`."""
+        """Fills `scores` [items, ads] with what depends on the pair alone; `items` are sorted by category."""
         (for_category,), of_category = tower.of_category
         (for_pair, for_history), of_pair = tower.of_pair
         for_category, for_pair = for_category(ads[np.newaxis]), for_pair(ads[np.newaxis])

@@ -19,8 +19,9 @@ authors of DIN compare with (products of three elements of the vectors as the cr
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
+from utils.columns import axis_of_units, unit, width_of
 from utils.embeddings import EMBEDDING_WIDTH
-from utils.layers import axis_of_units, beside_each, dense, mean_pooling, mlp, score, unit, width_of
+from utils.layers import beside_each, dense, mean_pooling, mlp, score
 from utils.tf1 import tf
 
 
