@@ -126,9 +126,10 @@ class BaseModel:
 
         In a graph for one user the candidates lie in columns: [1, C] -> [1, H, C], or `Halves` (columns.py).
         """
-        if self._one_user:
-            return self._embeddings.rows(history), self._embeddings.columns(candidate, by_category=len(self.inputs) > 1)
-        return self._embeddings.rows(history), self._embeddings.rows(candidate)
+        k = self._embeddings.rows(history)
+        if self._one_user:  # the second tower's, if there is one, are by category
+            return k, self._embeddings.columns(candidate, by_category=len(self.inputs) > 1)
+        return k, self._embeddings.rows(candidate)
 
     def item_bias(self, items):
         """The learned bias of each item: ids [B, C] -> [B, C]."""
