@@ -43,4 +43,8 @@ with _standard_error_held_back(), warnings.catch_warnings():
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
+if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):  # from 2.4 on
+    # The models' arithmetic is float32. From the A100 on, TensorFlow would round the factors of each product to ten bits:
+    # logits are then off by up to 1.5e-4.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 tf.enable_resource_variables()  # a read sees the value of its step, however the step's operations are ordered
