@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+# The tests are of logical CPU devices, as many as they like, also where there is a GPU; test_gpu.py sets TESTS_ON_GPU.
+if not os.environ.get("TESTS_ON_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
 from tests.helpers import run_script
 from tests.raw_server import CONTENT, META, REVIEWS
 from utils import raw_files
