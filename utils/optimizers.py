@@ -24,6 +24,13 @@ class GradientDescent(tf.train.GradientDescentOptimizer):
                           for (own, rows), own_grad in zip(parts, grads)])
 
 
+class Adam(tf.train.AdamOptimizer):
+    """TensorFlow's Adam, for sparse gradients that have each row once: it need not look for rows that repeat."""
+
+    def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices):
+        return self._resource_apply_sparse(grad, handle, indices)
+
+
 class LazyAdam(tf.train.AdamOptimizer):
     """Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1) that leaves alone the rows which a batch does not touch.
 
@@ -43,7 +50,7 @@ class LazyAdam(tf.train.AdamOptimizer):
                           for variable, updates in ((m, m_rows), (v, v_rows), (handle, rows))])
 
 
-OPTIMIZERS = {"sgd": GradientDescent, "adam": tf.train.AdamOptimizer, "lazy_adam": LazyAdam}
+OPTIMIZERS = {"sgd": GradientDescent, "adam": Adam, "lazy_adam": LazyAdam}
 
 CLIP_NORM = 5.0  # of the gradients' global norm
 DECAY_STEPS = 336000
