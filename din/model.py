@@ -44,7 +44,7 @@ class Model(BaseModel):
             k, q = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
         with tf.name_scope("attention"):
             self.attention = attention(q, k, history.segments)                  # [N, C]
-            u = soft_pooling(self.attention, k, history.segments, layer=lambda rows: dense(
+            u = soft_pooling(self.attention, k, history.segments, history.lengths, layer=lambda rows: dense(
                 rows, width_of(rows), "hist_fcn", norm="batch_normalization"))  # [B, C, H]
         with tf.name_scope("mlp"):
             return mlp([u, q, u * q], self.activation) + self.item_bias(candidate)

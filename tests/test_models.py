@@ -7,6 +7,7 @@ import pytest
 
 from tests import oracle
 from tests.helpers import Graph, flat_batch, golden
+from utils import layers
 from utils.commands import MODELS
 from utils.files import ROOT
 from utils.tf1 import tf
@@ -91,6 +92,25 @@ def test_golden_training_steps(case, graph):
     losses = [graph.model.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
     np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
     np.testing.assert_allclose(graph.model.score(batch)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+
+
+def test_a_graph_for_gpus_trains_to_the_golden_values_and_has_no_sum_that_the_host_waits_for(case, monkeypatch):
+    monkeypatch.setattr(layers, "gpu_names", lambda: ("Test GPU",))
+    expected = case["expected"]
+    batch = golden_batch(case, "i")
+    with Graph(case["name"], case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"],
+               optimizer=expected["optimizer"]["name"]) as graph:
+        graph.load_known_values()
+        losses = [graph.model.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
+        np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
+        np.testing.assert_allclose(graph.model.score(batch)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+        kinds = {op.type for op in graph.session.graph.get_operations()}
+    assert "UnsortedSegmentSum" in kinds and not kinds & {"SegmentSum", "SegmentMax", "Unique"}
+
+
+def test_products_are_of_whole_floats():
+    if hasattr(tf.config.experimental, "tensor_float_32_execution_enabled"):
+        assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_golden_names_and_shapes_of_variables(case, built):

@@ -170,6 +170,7 @@ def test_a_gpu_has_one_tower(monkeypatch):
     monkeypatch.setattr(towers, "gpu_names", lambda: ("Test GPU",))
     assert towers.shards(1, 65536) == 1
     assert towers.session_config(1, 1).intra_op_parallelism_threads == 0  # TensorFlow's own choice
+    assert [towers.session_config(count, count).inter_op_parallelism_threads for count in (1, 8)] == [2, 9]
 
 
 def test_fewer_gpus_than_asked_for_is_an_error_that_says_so(monkeypatch):

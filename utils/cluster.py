@@ -295,7 +295,7 @@ def sum_by_id(ids, rows):
     distinct, index = tf.unique(tf.concat(ids, axis=0))
     order = tf.argsort(index)
     ranks = tf.split(tf.math.invert_permutation(order), [tf.size(part) for part in ids])
-    return distinct, segment_sum(tf.dynamic_stitch(ranks, rows), tf.gather(index, order))
+    return distinct, segment_sum(tf.dynamic_stitch(ranks, rows), tf.gather(index, order), tf.size(distinct))
 
 
 def _host_and_port(address):

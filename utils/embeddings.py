@@ -134,11 +134,13 @@ class TrainedEmbeddings(Embeddings):
         # 404 (one core of an AMD EPYC).
         of_items, of_cates = tf.split(sorted_rows(of_leaves[:count], self._rows, [EMBEDDING_WIDTH]), 2)
         of_biases = sorted_rows(of_leaves[count:], self._biases, [])
-        sums = (segment_sum(rows, segments) for rows, segments in (
-            (of_items, shared.item_sums), (of_cates, shared.cate_sums), (of_biases, shared.bias_sums)))
-        return {table.op.name: tf.IndexedSlices(
-            values, tf.concat([ids for ids, _ in self.read[table.op.name]], axis=0), tf.constant(table.shape.as_list()))
-            for table, values in zip(self._tables, sums)}
+        sums = {}
+        for table, rows, segments in zip(self._tables, (of_items, of_cates, of_biases),
+                                         (shared.item_sums, shared.cate_sums, shared.bias_sums)):
+            ids = tf.concat([ids for ids, _ in self.read[table.op.name]], axis=0)
+            sums[table.op.name] = tf.IndexedSlices(segment_sum(rows, segments, tf.size(ids)), ids,
+                                                   tf.constant(table.shape.as_list()))
+        return sums
 
 
 def look_up(table, ids):
