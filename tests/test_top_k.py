@@ -25,8 +25,10 @@ EVERYTHING = np.arange(DATASET.item_count)
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(top_k, "USERS_TOGETHER", 9)
-    monkeypatch.setattr(top_k, "ITEMS_TOGETHER", 17)
+    for name in ("ITEMS_TOGETHER", "ITEMS_ON_GPU"):
+        monkeypatch.setattr(top_k, name, 17)
     monkeypatch.setattr(top_k, "HISTORY_TOGETHER", 3)
+    monkeypatch.setattr(top_k, "HISTORY_ON_GPU", 2)
 
 
 def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
@@ -41,11 +43,12 @@ def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
     return rankings
 
 
-@pytest.mark.parametrize("few", [0, 4, 17])
+@pytest.mark.parametrize("few, gpus", [(0, ()), (4, ()), (17, ()), (4, ("Test GPU",))], ids=str)
 @pytest.mark.parametrize("name, cate_list", [(name, DATASET.cate_list) for name in sorted(MODELS)] + [
     ("din", np.zeros_like(EVERYTHING)), ("din", EVERYTHING)], ids=sorted(MODELS) + ["din-one category", "din-all their own"])
-def test_a_ranking_equals_brute_force_with_the_plain_graph(name, cate_list, few, small_blocks, monkeypatch):
+def test_a_ranking_equals_brute_force_with_the_plain_graph(name, cate_list, few, gpus, small_blocks, monkeypatch):
     monkeypatch.setattr(top_k, "FEW_CATEGORIES", few)
+    monkeypatch.setattr(top_k, "gpu_names", lambda: gpus)
     excluded = [history[::2] for history in HISTORIES]
     with Graph(name, DATASET.item_count, max(cate_list) + 1, cate_list) as graph:
         graph.load_known_values()
