@@ -258,7 +258,7 @@ def main():
     isolated = alone_on_the_network()
     table = Table(arguments.json, [
         ("workers", 7, "{workers}"), ("batch", 7, "{batch_size:,}"), ("tables, MB", 10, "{table_mb:,.1f}"),
-        ("recommendations/s", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("recommendations/s", 34, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
         ("ms a step", 9, "{step_ms:.1f}"), ("MB a step on the wire", 21, "{sent_mb:.2f}")])
     base = {"model": arguments.model, "rounds": arguments.rounds, "steps": arguments.steps, "device": describe_device(1),
             "tensorflow": tf.__version__, "isolated": isolated}

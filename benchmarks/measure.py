@@ -439,8 +439,8 @@ def run(task, parser):
         raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
                         % (max(arguments.batch_sizes), examples, dataset.name))
     columns = [
-        ("batch", 7, "{batch_size:,}"), ("ours", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
-        ("padded", 25, "{padded:,.0f} ({spread[padded][0]:,.0f} to {spread[padded][1]:,.0f})"),
+        ("batch", 7, "{batch_size:,}"), ("ours", 34, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("padded", 28, "{padded:,.0f} ({spread[padded][0]:,.0f} to {spread[padded][1]:,.0f})"),
         ("ratio", 20, "{ratio:.1f} ({spread[ratio][0]:.1f} to {spread[ratio][1]:.1f})"),
         ("floor share", 11, "{floor_share:.1%}"), ("outside", 8, "{outside:.1%}"),
         ("MiB, ours", 9, "{peak_memory_mib[ours]}"), ("padded", 7, "{peak_memory_mib[padded]}")]

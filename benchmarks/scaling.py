@@ -113,7 +113,7 @@ def main():
     table = Table(arguments.json, [
         ("history", 7, "{history_length:,}"), ("items", 10, "{items:,}"), ("batch", 7, "{batch_size:,}"),
         ("optimizer", 9, "{optimizer}"),
-        ("recommendations/s", 28, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("recommendations/s", 34, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
         ("history items/s", 15, "{history_items_per_second:,.0f}")])
     title = "training %s, %s, TensorFlow %s" % (arguments.model, describe_device(1), tf.__version__)
     table.title("scaling: " + title)
