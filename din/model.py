@@ -18,7 +18,7 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
-from utils.base_model import BaseModel
+from utils.base_model import BaseModel, OneUserTower
 from utils.columns import axis_of_units, in_columns, width_of
 from utils.layers import dense, dense_of_sigmoid, matrix, mlp, pairs, sigmoid, soft_pooling, vector, with_one
 from utils.tf1 import tf
@@ -27,7 +27,7 @@ from utils.tf1 import tf
 class Model(BaseModel):
     """DIN with sigmoid activations."""
 
-    by_category = True
+    one_user_towers = [OneUserTower(by_category, history) for history in (None, 1) for by_category in (False, True)]
     activation = staticmethod(sigmoid)  # of the MLP's hidden layers; see layers.mlp
 
     def logit(self, history, candidate):
@@ -78,4 +78,6 @@ def attention(q, k, segments):
     w_q, w_k, w_d, w_p = tf.split(kernel, 4)                                    # [H, 80] each
     x = pairs(q, k, segments, w_q + w_d, w_k - w_d, w_p, bias)                  # [N, C, 80]
     x = dense_of_sigmoid(x, 40, "f2_att", scale=1 / 2, has_one=one)             # [N, C, 40]
-    return tf.squeeze(dense_of_sigmoid(x, 1, "f3_att", scale=1 / width ** 0.5), axis=axis_of_units(x))  # [N, C]
+    scores = dense_of_sigmoid(x, 1, "f3_att", scale=1 / width ** 0.5)           # [N, C, 1]
+    # In columns, of one history item, it is [1, C] already.
+    return scores if x.shape.ndims == 2 else tf.squeeze(scores, axis=axis_of_units(x))

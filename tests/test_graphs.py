@@ -30,15 +30,16 @@ def test_what_depends_on_the_source_or_variables_alone_is_computed_by_the_first_
         for x in (1.0, 2.0):
             known = start(x)
             for y, f, z in ((3.0, 4.0, 5.0), (6.0, 7.0, 8.0)):
-                np.testing.assert_allclose(value(known, y, f, z), np.exp(5 * x) + (5 * x + y) * x + f * z + 5 - 5 * y, rtol=1e-6)
-    assert sorted(calls) == [-5.0, -5.0, 5.0, 10.0]
+                result, = value([known + [y, f, z]])
+                np.testing.assert_allclose(result, np.exp(5 * x) + (5 * x + y) * x + f * z + 5 - 5 * y, rtol=1e-6)
+    assert sorted(calls) == [-5.0, 5.0, 10.0]
 
 
 def test_a_source_that_is_read_beside_the_others_is_fed_as_it_is():
     with tf.Graph().as_default(), Session() as session:
         source, other = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
         (start,), value = in_stages(session, source - other, [[source]], [other])
-        assert [value(start(5.0), 2.0), value(start(5.0), 9.0)] == [3.0, -4.0]
+        assert [value([start(5.0) + [2.0]]), value([start(5.0) + [9.0]])] == [[3.0], [-4.0]]
 
 
 def test_what_depends_on_one_group_alone_is_computed_for_that_group():
@@ -56,8 +57,30 @@ def test_what_depends_on_one_group_alone_is_computed_for_that_group():
         (of_ab, of_c), value = in_stages(session, fetch, [[a, b], [c]], [d])
         ab, cs = of_ab(1.0, 2.0), [of_c(4.0), of_c(5.0)]
         assert sorted(calls) == ["a b", "c", "c"]
-        assert [value(ab, known, x) for known in cs for x in (0.0, 1.0)] == [12 + 4, 13 + 4, 15 + 5, 16 + 5]
+        assert [value([ab + [x]], known)[0] for known in cs for x in (0.0, 1.0)] == [12 + 4, 13 + 4, 15 + 5, 16 + 5]
     assert sorted(calls) == ["a b"] + 4 * ["a c"] + 4 * ["all"] + ["c", "c"]
+
+
+def test_pieces_are_computed_one_after_another_and_share_what_is_of_the_other_groups():
+    calls = []
+
+    def counted(x, name):
+        def count(value):
+            calls.append((name, value.tolist()))
+            return value
+        return tf.py_func(count, [x], tf.float32, stateful=False)
+
+    with tf.Graph().as_default(), Session() as session:
+        piece, other, fed = [tf.placeholder(tf.float32, [None]) for _ in range(3)]
+        first = counted(counted(piece, "piece") * counted(other, "other") + fed, "first")
+        (of_piece, of_other), value = in_stages(session, counted(tf.exp(first), "last"), [[piece], [other]], [fed], pieces=3)
+        pieces = [of_piece([x]) + [[x]] for x in (1.0, 2.0, 3.0)]
+        for count in (3, 1, 2):  # as many as there are
+            del calls[:]
+            for result, x in zip(value(pieces[:count], of_other([5.0])), (1.0, 2.0, 3.0)):
+                np.testing.assert_allclose(result, np.exp(x * 5 + x), rtol=1e-6)
+            assert [name for name, _ in calls] == ["other"] + count * ["first", "last"]
+            assert [values for name, values in calls if name == "first"] == [[6.0], [12.0], [18.0]][:count]
 
 
 @pytest.fixture

@@ -25,10 +25,8 @@ EVERYTHING = np.arange(DATASET.item_count)
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(top_k, "USERS_TOGETHER", 9)
-    for name in ("ITEMS_TOGETHER", "ITEMS_ON_GPU"):
-        monkeypatch.setattr(top_k, name, 17)
-    monkeypatch.setattr(top_k, "HISTORY_TOGETHER", 3)
-    monkeypatch.setattr(top_k, "HISTORY_ON_GPU", 2)
+    for name, value in (("PIECES_TOGETHER", 2), ("PIECE", 7), ("PIECE_ON_GPU", 17), ("HISTORY_TOGETHER", 3), ("HISTORY_ON_GPU", 2)):
+        monkeypatch.setattr(top_k, name, value)
 
 
 def ranked(name, values, excluded, count, cate_list=DATASET.cate_list):
@@ -70,16 +68,21 @@ def test_among_equals_the_lower_id_comes_first_and_there_may_be_fewer_than_asked
         assert (ranking.scores == 0).all()
 
 
-def test_the_catalogue_goes_through_in_blocks_by_category_and_those_of_few_have_a_tower_of_their_own(small_blocks, monkeypatch):
+def test_the_catalogue_goes_through_in_pieces_by_category_and_those_of_few_have_a_tower_of_their_own(small_blocks, monkeypatch):
     monkeypatch.setattr(top_k, "FEW_CATEGORIES", 2)
     cate_list = np.array([0] + [1, 2] * 10 + [3] * 25 + [0, 4, 0, 5])
     with tf.Graph().as_default(), Session() as session:
         model = model_class("din")(50, 6, cate_list, one_user=True)
+        session.run(tf.global_variables_initializer())
         blocks, places = Ranker(model, session, cate_list)._in_blocks()
-    assert [(first, tower) for first, _, tower in blocks] == [(0, 1), (17, 1), (34, 0)]
-    order = np.concatenate([ads for _, ads, _ in blocks])
+    assert [(block.first, block.by_category, block.pieces.shape) for block in blocks] == [
+        (0, True, (2, 7)), (14, True, (2, 7)), (28, True, (2, 7)), (42, False, (1, 7)), (49, True, (1, 7))]
+    order = np.concatenate([block.items for block in blocks])
     assert order[places].tolist() == list(range(50))
     assert cate_list[order].tolist() == [3] * 25 + [1] * 10 + [2] * 10 + [0] * 3 + [4, 5]
+    for block in blocks:
+        assert block.pieces.reshape(-1)[:len(block.items)].tolist() == block.items.tolist()
+        assert set(block.pieces.reshape(-1)[len(block.items):]) <= {block.items[-1]}
 
 
 def test_ties_at_the_end_of_a_ranking_are_kept_in_order():

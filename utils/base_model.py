@@ -36,6 +36,11 @@ History.__doc__ = """The histories of B users: items [N], segments [N], lengths 
 segments may be None (layers.py)."""
 
 
+OneUserTower = collections.namedtuple("OneUserTower", "by_category history")
+OneUserTower.__doc__ = """A tower of a graph for one user: whether his candidates are of few categories, and how many items his
+history has; None: any number."""
+
+
 class PreparedBatch(Batch):
     """A Batch to train on, and as `packed` what is fed of it; see `BaseModel.prepared`."""
 
@@ -61,8 +66,8 @@ class BaseModel:
       num_accelerators: devices to split each batch over.
       shards: towers on each device; 0 for a model whose `logit` is called by others, who make the saver.
       optimizer: a key of optimizers.OPTIMIZERS; None for a graph that only scores.
-      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate. A model
-        that is `by_category` has a second tower in it, for candidates that are of few categories.
+      one_user: build a graph that scores one user at a time, [1, C]: nothing of his is repeated for each candidate. Its
+        towers are the model's `one_user_towers`.
       cluster: the workers that train the model together, a `Cluster`; this one by default.
 
     Attributes:
@@ -76,7 +81,7 @@ class BaseModel:
         before the softmax over a history; of a model with attention, which sets its tower's `attention` in `logit`.
     """
 
-    attention, by_category = None, False
+    attention, one_user_towers = None, (OneUserTower(by_category=False, history=None),)
 
     def __init__(self, item_count, cate_count, cate_list, num_accelerators=1, optimizer=None, shards=1,
                  one_user=False, cluster=Alone()):
@@ -85,7 +90,7 @@ class BaseModel:
         self.inputs, self.logits, self.attention_scores = [], [], []  # of each tower
         devices = device_names(num_accelerators)
         self._one_user = one_user
-        towers = devices * 2 if one_user and self.by_category else list(np.repeat(devices, shards))
+        towers = devices * len(self.one_user_towers) if one_user else list(np.repeat(devices, shards))
         sizes = item_count, cate_count, cate_list
         if optimizer:
             self.packed = tf.placeholder(tf.int32, [None], "packed")
@@ -99,8 +104,9 @@ class BaseModel:
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             for index, device in enumerate(towers):  # the first tower makes the variables, there
                 with tf.device(device), tf.name_scope("tower_%d" % index):
+                    items = self.one_user_towers[index].history if one_user else None
                     inputs = owns[index] if optimizer else Batch(
-                        tf.placeholder(tf.int32, [None], "history"), tf.placeholder(tf.int32, [None], "segments"),
+                        tf.placeholder(tf.int32, [items], "history"), tf.placeholder(tf.int32, [None], "segments"),
                         tf.placeholder(tf.int32, [users], "lengths"), tf.placeholder(tf.int32, [users, None], "candidates"),
                         tf.placeholder(tf.float32, [users, None], "labels"))
                     self.inputs.append(inputs)
@@ -127,8 +133,8 @@ class BaseModel:
         In a graph for one user the candidates lie in columns: [1, C] -> [1, H, C], or `Halves` (columns.py).
         """
         k = self._embeddings.rows(history)
-        if self._one_user:  # the second tower's, if there is one, are by category
-            return k, self._embeddings.columns(candidate, by_category=len(self.inputs) > 1)
+        if self._one_user:
+            return k, self._embeddings.columns(candidate, self.one_user_towers[len(self.inputs) - 1].by_category)
         return k, self._embeddings.rows(candidate)
 
     def item_bias(self, items):

@@ -10,7 +10,7 @@ import operator
 
 from utils.tf1 import tf
 
-OF_CATEGORY = "of_category"  # see pairs_in_columns
+OF_HISTORY, OF_CATEGORY = "of_history", "of_category"  # see pairs_in_columns
 
 
 def in_columns(x):
@@ -39,9 +39,11 @@ def for_units_of(x, values):
 
 
 def matmul_in_columns(x, kernel):
-    """x [N, I, C] times kernel [I, O] -> [N, O, C]."""
-    if x.shape.as_list()[0] == 1:  # as a product of two matrices 2% faster
-        return tf.expand_dims(tf.matmul(kernel, tf.squeeze(x, 0), transpose_a=True), 0)
+    """x [N, I, C] times kernel [I, O] -> [N, O, C]; or without N."""
+    if x.shape.ndims == 2:
+        return tf.matmul(tf.transpose(kernel), x)
+    if x.shape.as_list()[0] == 1:  # as a product of two matrices 5% faster
+        return tf.expand_dims(tf.matmul(tf.transpose(kernel), tf.squeeze(x, 0)), 0)
     return tf.matmul(tf.transpose(kernel)[tf.newaxis], x)
 
 
@@ -52,7 +54,7 @@ class Halves:
 
     Args:
       item: [1, I / 2, C], in columns.
-      category: [1, I / 2, M], a column for each of the M categories; or `Pooled`.
+      category: [1, I / 2, M], a column for each of the M categories; or `PooledByCategory`.
       which: [M, C] one where a candidate is of a category, and zero.
     """
 
@@ -75,16 +77,19 @@ class Pooled:
     def __mul__(self, x):
         if not isinstance(x, Halves):
             return self.value * x
-        of_item, of_category = tf.split(self.rows, 2, axis=1)                   # [N, D / 2] each
-        # A row and a weight for each category and history item: of those of another category the weight is zero.
-        rows = tf.transpose(x.category, [2, 0, 1]) * of_category                # [M, N, D / 2]
-        weights = x.which[:, tf.newaxis] * self.weights                         # [M, N, C]
-        return Halves(Pooled(self.weights, of_item).value * x.item, Pooled(
-            tf.reshape(weights, [-1, tf.shape(weights)[2]]), tf.reshape(rows, [-1, width_of(x.item)])), x.which)
+        of_item = tf.split(self.rows, 2, axis=1)[0]                             # [N, D / 2]
+        return Halves(Pooled(self.weights, of_item).value * x.item, PooledByCategory(x.category, x.which), x.which)
+
+
+class PooledByCategory:
+    """The second half of a product of `Pooled` with `Halves` of the given category and which; see `dense_in_columns`."""
+
+    def __init__(self, category, which):
+        self.category, self.which, self.shape = category, which, category.shape
 
 
 def pieces_of(part):
-    """The tensors, or `Pooled`, that make up a part of what a layer reads."""
+    """The tensors, `Pooled` or `PooledByCategory` that make up a part of what a layer reads."""
     return [part.item, part.category] if isinstance(part, Halves) else [part]
 
 
@@ -93,22 +98,28 @@ def dense_in_columns(parts, kernel, bias):
 
     Of several parts the second is the candidates' alone: what it gives may be kept for other users.
     """
+    units = int(kernel.shape[1])
     blocks = iter(tf.split(kernel, [width_of(piece) for part in parts for piece in pieces_of(part)]))
-    kept, products, pooled = [], [], []
+    kept, products, pooled = [], [], None
     for index, part in enumerate(parts):
         for piece in pieces_of(part):
             block = next(blocks)
             if isinstance(piece, Pooled):
-                pooled.append((piece.weights, tf.matmul(piece.rows, block)))
-                continue
-            product = matmul_in_columns(piece, block)
-            if isinstance(part, Halves) and piece is part.category:
-                product = tf.matmul(product, part.which[tf.newaxis])
-            (kept if index == min(1, len(parts) - 1) else products).append(product)
+                pooled, of_rows, which = piece, block[:, tf.newaxis], None      # [D, 1, O]
+            elif isinstance(piece, PooledByCategory):  # of the second half of the rows that were pooled before
+                of_half = tf.transpose(piece.category, [1, 2, 0]) * block[:, tf.newaxis]  # [D / 2, M, O]
+                of_rows, which = of_rows + tf.pad(of_half, [[width_of(piece), 0], [0, 0], [0, 0]]), piece.which
+            else:
+                product = matmul_in_columns(piece, block)
+                if isinstance(part, Halves) and piece is part.category:
+                    product = tf.matmul(product, part.which[tf.newaxis])
+                (kept if index == min(1, len(parts) - 1) else products).append(product)
     if pooled:
-        weights = pooled[-1][0]  # for each category, or for all of them, as those before it
-        products.append(Pooled(weights, sum_of([
-            tf.tile(rows, [tf.shape(weights)[0] // tf.shape(rows)[0], 1]) for _, rows in pooled])).value)
+        weights, rows = pooled.weights, tf.matmul(pooled.rows, tf.reshape(of_rows, [width_of(pooled), -1]))
+        if which is not None:  # a row and a weight for each category: of those of another category the weight is zero
+            weights = tf.reshape(tf.expand_dims(weights, 1) * which, [-1, tf.shape(which)[1]])  # [N M, C]
+            rows = tf.reshape(rows, [-1, units])                                # [N M, O]
+        products.append(Pooled(weights, rows).value)
     return sum_of(products + [sum_of(kept + [bias[:, tf.newaxis]])])
 
 
@@ -120,23 +131,34 @@ def sum_of(tensors):
 def pairs_in_columns(q, k, w_q, w_k, w_p, bias):
     """As layers.pairs, in columns: the same candidates go with each k, so it is the kernel that is scaled, q (w_q + k w_p).
 
-    The second half of an embedding is its category's. What is of this half, [N, O, C], or of `Halves` [N, O, M], is in the
-    collection OF_CATEGORY: for history items of one category it may be fed, as [1, O, C], which spares half of the products.
+    What is in these collections, one of each tower, may be computed once for several and fed:
+
+        OF_HISTORY     [N, O, I / 2 + 1] the scaled kernel's half for items, with a column for what does not depend on q
+        OF_CATEGORY    what is of the second half of an embedding, its category's, [N, O, C], or of `Halves` [N, O, M]: of history
+                       items of one category it is the same, [1, O, C], which spares half of the products
+
+    Of a history of one item all are matrices, without the first axis, and so is what is returned, [O, C]: products of matrices
+    take 5% less than those of batches of one.
     """
+    one = k.shape.as_list()[0] == 1
+
+    def matrix_of(x):
+        return tf.squeeze(x, 0) if one else x
+
     def kernel_for_half(k, w_q, w_k, w_p):
         scaled = tf.transpose(w_q) + k[:, tf.newaxis, :] * tf.transpose(w_p)    # [N, O, I / 2]
         constant = tf.expand_dims(tf.matmul(k, w_k) + bias / 2, 2)              # [N, O, 1]
-        return tf.concat([scaled, constant], axis=2)
-
-    def times(kernel, q):  # a one in q for the constant spares a pass over [N, O, C]
-        return tf.matmul(kernel, tf.concat([q, tf.ones_like(q[:, :1])], axis=1))
+        return matrix_of(tf.concat([scaled, constant], axis=2))
 
     of_item, of_category = (kernel_for_half(*half) for half in zip(*[
         tf.split(x, 2, axis) for x, axis in ((k, 1), (w_q, 0), (w_k, 0), (w_p, 0))]))
     q_item, q_category = (q.item, q.category) if isinstance(q, Halves) else tf.split(q, 2, axis=1)
-    of_category = times(of_category, q_category)
+    q_item, q_category = (tf.concat([half, tf.ones_like(half[:, :1])], axis=1) for half in (q_item, q_category))
+    of_category = tf.matmul(of_category, matrix_of(q_category))
+    tf.add_to_collection(OF_HISTORY, of_item)
     tf.add_to_collection(OF_CATEGORY, of_category)
-    if isinstance(q, Halves):  # what is of a category, and the constant, is multiplied by the ones in q.which
-        of_item, constant = tf.split(of_item, [width_of(q_item), 1], axis=2)
-        return tf.matmul(tf.concat([of_item, constant + of_category], axis=2), tf.concat([q_item, q.which[tf.newaxis]], axis=1))
-    return times(of_item, q_item) + of_category
+    if isinstance(q, Halves):  # what is of a category is multiplied by the ones in q.which
+        if not one:  # it may be fed for one, and go with them all
+            of_category += tf.zeros_like(of_item[..., :1])
+        return tf.matmul(tf.concat([of_item, of_category], axis=-1), matrix_of(tf.concat([q_item, q.which[tf.newaxis]], axis=1)))
+    return tf.matmul(of_item, matrix_of(q_item)) + of_category

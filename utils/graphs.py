@@ -1,4 +1,5 @@
 """Parts of a graph that are computed once, and fed to, or looked up by, whatever is computed after them."""
+import functools
 import itertools
 
 import numpy as np
@@ -10,34 +11,67 @@ MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.2 GB
 SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no more than a look-up
 
 
-def in_stages(session, fetch, groups, rest):
+def in_stages(session, fetch, groups, rest, pieces=1):
     """Splits the computing of `fetch`, so that what depends on one of `groups` alone is computed once for several calls.
 
-    What depends on variables alone goes with the first group. The functions may be called by several threads, and compute in
-    the thread that calls.
+    A call computes `fetch` for up to `pieces` values of the first group and of `rest`, one after another: a piece at a time is
+    in the cache of a core. What depends on variables alone is computed here, so these must not change from then on. The
+    functions may be called by several threads, and compute in the thread that calls.
 
     Args:
       session: a session.Session.
       fetch: a tensor that depends on `groups`, `rest`, variables and nothing else.
       groups: lists of tensors whose values go together.
       rest: a list of tensors.
+      pieces: a number.
 
     Returns:
-      (starts, finish): for each group a function of its values, which returns a list of arrays; and a function of such a
-      list for each group and the values of `rest`, which returns that of `fetch`.
+      (starts, finish): for each group a function of its values, which returns a list of arrays; and a function of a list of
+      pieces, each such a list for the first group followed by the values of `rest`, and of such a list for each other group,
+      which returns the value of `fetch` for each piece, a list.
     """
     found = _nearest(fetch, groups, rest)
-    found[0] = found.pop() + found[0]
+    fixed = found.pop()
+    given = {tensor.name for tensor in itertools.chain(fixed, rest, *groups, *found)}
+    graph, needed = _between(given, fetch)
 
     def start(group, of_group):
-        compute = session.make_callable(of_group, group, in_caller=True)
-        return lambda *values: [*values, *compute(*values)]
-    call = session.make_callable(fetch, [
-        tensor for group, of_group in zip(groups, found) for tensor in group + of_group] + rest, in_caller=True)
+        compute = session.make_callable(of_group, group, in_caller=True) if of_group else lambda *_: []
+        kept = [index for index, tensor in enumerate(group) if tensor.name in needed]
+        return lambda *values: [values[index] for index in kept] + compute(*values)
+    # What the functions for the groups return.
+    kept = [[tensor for tensor in group + of_group if tensor.name in needed] for group, of_group in zip(groups, found)]
+    shared, of_piece = list(itertools.chain(*kept[1:])), kept[0] + rest
 
-    def finish(*values):
-        return call(*itertools.chain(*values[:len(groups)]), *values[len(groups):])
+    with tf.device(fetch.device), tf.name_scope("in_stages"):
+        known = {tensor.name: tf.constant(value) for tensor, value in zip(fixed, session.run(fixed))}
+        known.update((tensor.name, tensor) for tensor in shared)
+        fed, results = [], []
+        for _ in range(pieces):
+            fed += [tf.placeholder(tensor.dtype, tensor.shape) for tensor in of_piece]
+            with tf.control_dependencies(results[-1:]):
+                known.update(zip((tensor.name for tensor in of_piece), map(tf.identity, fed[-len(of_piece):])))
+            results += tf.import_graph_def(graph, {name: known[name] for name in needed}, [fetch.name], name="piece")
+
+    @functools.lru_cache(maxsize=None)
+    def call(count):
+        return session.make_callable(results[:count], fed[:count * len(of_piece)] + shared, in_caller=True)
+
+    def finish(values, *others):
+        return call(len(values))(*itertools.chain(*values, *others))
     return [start(*both) for both in zip(groups, found)], finish
+
+
+def _between(given, fetch):
+    """(the GraphDef of what computes `fetch` from the tensors named in `given`; those of them that it needs)."""
+    ops, needed, waiting = {}, set(), [fetch.op]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in ops:
+            ops[op.name] = op
+            needed.update(tensor.name for tensor in op.inputs if tensor.name in given)
+            waiting += [tensor.op for tensor in op.inputs if tensor.name not in given]
+    return tf.GraphDef(node=[op.node_def for op in ops.values()], versions=fetch.graph.graph_def_versions), needed
 
 
 class Tables:

@@ -9,12 +9,14 @@ history items of a category this category's half of the attention.
 import collections
 import concurrent.futures
 import csv
+import itertools
 
 import numpy as np
 from tqdm import tqdm
 
+from utils.base_model import OneUserTower
 from utils.batches import flat_histories
-from utils.columns import OF_CATEGORY
+from utils.columns import OF_CATEGORY, OF_HISTORY
 from utils.dataset import REMAP, read_dataset
 from utils.files import replacing
 from utils.graphs import in_stages
@@ -27,22 +29,29 @@ from utils.towers import gpu_names
 from utils.train_loop import log
 
 USERS_TOGETHER = 1000    # users who share what is computed for their history items; memory is bounded by so many
-# Of the catalogue. With 4,096, rows of 16 KB compete for the same places in a cache: DIN's attention takes 15% longer.
-ITEMS_TOGETHER = 4080
-# Of the candidates of a block, which the model's second tower then scores: the attention takes 8% less with one, 5% with
-# eight; the rest for each user 27% less, and as much.
-FEW_CATEGORIES = 8
+# A call scores so many pieces of the catalogue, one after another, of so many items: DIN's tensors of [81, 576] stay in the
+# cache that a core has for itself. With one piece of 4,080 DIN's attention takes as long on a calm machine, but up to half as
+# long again where neighbours use the cache that the cores share. oneDNN takes 48 items at a time.
+PIECES_TOGETHER, PIECE = 7, 576
+# Of the candidates of a piece, which a tower of its own then scores: with one or two, as most pieces have, DIN's attention
+# takes 7% less and the rest for each user 26% less; with 9 to 24 that is 3% less and 19% more.
+FEW_CATEGORIES = 12
 HISTORY_TOGETHER = 64    # history items of one category are a thread's work until it takes more
 # What a GPU does at a time: there starting an operation takes longer than most of them do. A thousand users of DIN take 4.2
-# seconds, with the figures for a CPU 20 (NVIDIA H200); the largest tensors are 85 MB.
-ITEMS_ON_GPU, HISTORY_ON_GPU, CALLS_ON_GPU = 16384, 16, 4
+# seconds, with pieces of 4,080 and one history item at a time 20 (NVIDIA H200); the largest tensors are 85 MB.
+PIECE_ON_GPU, HISTORY_ON_GPU, CALLS_ON_GPU = 16384, 16, 4
 COLUMNS = ("reviewerID", "rank", "asin", "category", "score")
 
 Ranking = collections.namedtuple("Ranking", "items scores")
 Ranking.__doc__ = """A user's highest items, best first, the lower id first among equals: items [K], scores [K]."""
 
-Tower = collections.namedtuple("Tower", "of_category of_pair logits")
-Tower.__doc__ = """What a tower of a model computes, in stages (graphs.py); the first two are only of a model with attention."""
+Block = collections.namedtuple("Block", "first items pieces by_category")
+Block.__doc__ = """Items that are scored together: the place of the first; items [C]; pieces [m, width], the same, the last of
+them repeated where a piece is not full; and which Tower is to score them."""
+
+Tower = collections.namedtuple("Tower", "of_history of_category of_pair logits")
+Tower.__doc__ = """What a tower of a model computes: of a model with attention the kernels of history items, and in stages (graphs.py) what
+is of a category and a candidate, and of a history item and a candidate; in stages the logits."""
 
 
 def recommend(model_class, name, arguments):
@@ -67,8 +76,8 @@ def recommend(model_class, name, arguments):
         return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, one_user=True)
 
     with restored(make, name, dataset, arguments.save_path, 1, cores()) as (model, session, _):
-        session.graph.finalize()
         ranker = Ranker(model, session, dataset.cate_list)
+        session.graph.finalize()
         with replacing(output, "w", newline="", encoding="utf-8") as file, tqdm(
                 total=len(users) * dataset.item_count, desc="ranking", unit=" recommendations", unit_scale=True,
                 disable=None) as bar:
@@ -98,35 +107,48 @@ class Ranker:
 
     def __init__(self, model, session, cate_list):
         self._cate_list, self._has_pairs = np.asarray(cate_list), bool(model.attention_scores)
-        # One history item at a call: with four DIN's largest tensor, [4, 81, 4080], leaves the cache of a core; 12% slower.
-        self._items_together, self._history_together, calls = (
-            (ITEMS_ON_GPU, HISTORY_ON_GPU, CALLS_ON_GPU) if gpu_names() else (ITEMS_TOGETHER, 1, cores()))
-        self._towers = []
-        for index, inputs in enumerate(model.inputs):
-            history, _, lengths, candidates = inputs[:4]
-            pairs, of_category, of_pair = model.attention_scores[index:index + 1], None, None
-            if pairs:
-                category = session.graph.get_collection(OF_CATEGORY)[index]
-                of_category = in_stages(session, category, [[candidates]], [history])
-                of_pair = in_stages(session, pairs[0], [[candidates], [history]], [category])
-            self._towers.append(Tower(of_category, of_pair, in_stages(
-                session, model.logits[index], [[candidates], [history, lengths]], pairs)))
+        self._pieces, width, self._history_together, calls = (
+            (1, PIECE_ON_GPU, HISTORY_ON_GPU, CALLS_ON_GPU) if gpu_names() else (PIECES_TOGETHER, PIECE, 1, cores()))
+        self._width = min(width, len(cate_list))
+        self._towers = {by_category: self._tower(model, session, by_category)
+                        for by_category in {form.by_category for form in model.one_user_towers}}
         self._blocks, self._places = self._in_blocks()
         self._threads = concurrent.futures.ThreadPoolExecutor(calls)  # TensorFlow's calls let other threads run
 
+    def _tower(self, model, session, by_category):
+        def find(history):
+            index = model.one_user_towers.index(OneUserTower(by_category, history))
+            return (index,) + model.inputs[index][:4]
+        index, history, _, lengths, candidates = find(None)
+        logits = in_stages(session, model.logits[index], [[candidates], [history, lengths]],
+                           model.attention_scores[index:index + 1], self._pieces)
+        if not self._has_pairs:
+            return Tower(None, None, None, logits)
+        kernels, categories = map(session.graph.get_collection, (OF_HISTORY, OF_CATEGORY))
+        of_history = session.make_callable(kernels[index], [history], in_caller=True)
+        index, history, _, _, candidates = find(1 if self._history_together == 1 else None)
+        return Tower(
+            of_history, in_stages(session, categories[index], [[candidates], [history]], [], self._pieces),
+            in_stages(session, model.attention_scores[index], [[candidates], [kernels[index]]], [categories[index]], self._pieces),
+            logits)
+
     def _in_blocks(self):
-        """The catalogue in the order of its categories, the largest first, so that many blocks are of few of them.
+        """The catalogue in the order of its categories, the largest first, so that many pieces are of few of them.
 
         Returns:
-          (a list of blocks: (their place, item ids [C], the index of the tower that is to score them); the place of each item).
+          (a list of `Block`; the place of each item).
         """
         sizes = np.bincount(self._cate_list)
         order = np.lexsort((self._cate_list, -sizes[self._cate_list])).astype(np.int32)
+        pieces = np.append(order, np.repeat(order[-1:], -len(order) % self._width)).reshape(-1, self._width)
+        few = [True in self._towers and len(np.unique(self._cate_list[piece])) <= FEW_CATEGORIES for piece in pieces]
         blocks = []
-        for first in range(0, len(order), self._items_together):
-            ads = order[first:first + self._items_together]
-            few = len(np.unique(self._cate_list[ads])) <= FEW_CATEGORIES
-            blocks.append((first, ads, len(self._towers) - 1 if few else 0))
+        for by_category, run in itertools.groupby(range(len(pieces)), few.__getitem__):
+            run = list(run)
+            for index in range(0, len(run), self._pieces):
+                some = pieces[run[index:index + self._pieces]]
+                first = run[index] * self._width
+                blocks.append(Block(first, order[first:first + some.size], some, by_category))
         return blocks, np.argsort(order)
 
     def rank(self, histories, excluded, count, progress):
@@ -146,38 +168,46 @@ class Ranker:
         place = np.zeros(len(self._cate_list), np.int32)  # of an item in `distinct`
         place[distinct] = np.arange(len(distinct))
         rows = np.split(place[items], np.cumsum(lengths)[:-1])
-        pairs = np.empty((len(distinct), self._items_together), np.float32) if self._has_pairs else None
-        users = [[for_user(history, lengths[user:user + 1]) for user, history in enumerate(histories)]
-                 for (_, for_user), _ in (tower.logits for tower in self._towers)]
-        for first, ads, tower in self._blocks:
-            (for_candidates, _), logits = self._towers[tower].logits
-            candidates = for_candidates(ads[np.newaxis])
+        pairs = np.empty((self._pieces, len(distinct), self._width), np.float32) if self._has_pairs else None
+        users = {}
+        for by_category in {block.by_category for block in self._blocks}:
+            (_, for_user), _ = self._towers[by_category].logits
+            users[by_category] = [for_user(history, lengths[user:user + 1]) for user, history in enumerate(histories)]
+        for block in self._blocks:
+            tower, of_block = self._towers[block.by_category], slice(0, len(block.pieces))
+            (for_candidates, _), logits = tower.logits
+            candidates = _each(for_candidates, block.pieces)
             if self._has_pairs:
-                self._score_pairs(self._towers[tower], distinct, ads, pairs[:, :len(ads)])
+                self._score_pairs(tower, distinct, block.pieces, pairs[of_block])
 
             def advanced(user):
-                shared = [pairs[rows[user], :len(ads)]] if self._has_pairs else []
-                scores = logits(candidates, users[tower][user], *shared)[0]
-                own = excluded[user] - first
-                scores[own[(0 <= own) & (own < len(ads))]] = -np.inf
-                return _merged(best[user], ads, scores, count)
+                pieces = candidates
+                if self._has_pairs:
+                    pieces = _with(candidates, pairs[of_block].take(rows[user], axis=1))
+                scores = np.concatenate(logits(pieces, users[block.by_category][user]), axis=1)[0, :len(block.items)]
+                own = excluded[user] - block.first
+                scores[own[(0 <= own) & (own < len(scores))]] = -np.inf
+                return _merged(best[user], block.items, scores, count)
 
             best = list(self._threads.map(advanced, range(len(histories))))
-            progress(len(histories) * len(ads))
+            progress(len(histories) * len(block.items))
         return best
 
-    def _score_pairs(self, tower, items, ads, scores):
-        """Fills `scores` [items, ads] with what depends on the pair alone; `items` are sorted by category."""
-        (for_category,), of_category = tower.of_category
-        (for_pair, for_history), of_pair = tower.of_pair
-        for_category, for_pair = for_category(ads[np.newaxis]), for_pair(ads[np.newaxis])
+    def _score_pairs(self, tower, items, pieces, scores):
+        """Fills `scores` [pieces, items, width] with what depends on the pair alone; `items` are sorted by category."""
+        (for_candidates, for_category), of_category = tower.of_category
+        candidates_of_category = _each(for_candidates, pieces)
+        (for_candidates, for_kernels), of_pair = tower.of_pair
+        candidates = _each(for_candidates, pieces)
 
         def score(first_and_last):
-            some = slice(*first_and_last)
-            category, history, rows = of_category(for_category, items[some][:1]), for_history(items[some]), scores[some]
-            for index in range(0, len(rows), self._history_together):
-                now = slice(index, index + self._history_together)
-                rows[now] = of_pair(for_pair, [values[now] for values in history], category)
+            first, last = first_and_last
+            now = _with(candidates, of_category(candidates_of_category, for_category(items[first:first + 1])))
+            kernels, rows = tower.of_history(items[first:last]), scores[:, first:last]
+            for index in range(0, last - first, self._history_together):
+                some = index if self._history_together == 1 else slice(index, index + self._history_together)
+                for of_piece, result in zip(rows, of_pair(now, for_kernels(kernels[some]))):
+                    of_piece[some] = result
 
         starts = np.append(np.flatnonzero(np.diff(self._cate_list[items], prepend=-1)), len(items))
         spans = [(first, min(first + HISTORY_TOGETHER, end)) for start, end in zip(starts, starts[1:])
@@ -187,9 +217,21 @@ class Ranker:
             pass  # an error in a thread is raised here
 
 
+def _each(for_candidates, pieces):
+    """What the pieces' candidates alone give, a list for each of `pieces` [pieces, width]."""
+    return [for_candidates(piece[np.newaxis]) for piece in pieces]
+
+
+def _with(pieces, rest):
+    """`pieces`, lists, each with one of `rest` behind its values."""
+    return [values + [own] for values, own in zip(pieces, rest)]
+
+
 def _merged(ranking, items, scores, count):
     """The best `count` of `ranking` and of `items`, which are others, with `scores`; -inf means left out."""
     found = np.flatnonzero(scores >= ranking.scores[-1] if len(ranking.items) == count else scores > -np.inf)
+    if not len(found):
+        return ranking
     if len(found) > count:  # those below the best `count` go before the sorting, but none that is equal
         found = found[scores[found] >= np.partition(scores[found], -count)[-count]]
     items, scores = np.append(ranking.items, items[found]), np.append(ranking.scores, scores[found])
