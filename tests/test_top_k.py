@@ -25,7 +25,8 @@ EVERYTHING = np.arange(DATASET.item_count)
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(top_k, "USERS_TOGETHER", 9)
-    for name, value in (("PIECES_TOGETHER", 2), ("PIECE", 7), ("PIECE_ON_GPU", 17), ("HISTORY_TOGETHER", 3), ("HISTORY_ON_GPU", 2)):
+    for name, value in (("PIECES_TOGETHER", 2), ("PIECE", 7), ("HISTORY_TOGETHER", 3), ("PIECE_ON_GPU", 17),
+                        ("HISTORY_ON_GPU", 2)):
         monkeypatch.setattr(top_k, name, value)
 
 

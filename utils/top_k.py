@@ -50,8 +50,8 @@ Block.__doc__ = """Items that are scored together: the place of the first; items
 them repeated where a piece is not full; and which Tower is to score them."""
 
 Tower = collections.namedtuple("Tower", "of_history of_category of_pair logits")
-Tower.__doc__ = """What a tower of a model computes: of a model with attention the kernels of history items, and in stages (graphs.py) what
-is of a category and a candidate, and of a history item and a candidate; in stages the logits."""
+Tower.__doc__ = """What a tower computes: of a model with attention the kernels of history items, and in stages (graphs.py) what is
+of a category and a candidate, and what is of a history item and a candidate; in stages the logits."""
 
 
 def recommend(model_class, name, arguments):
@@ -127,10 +127,10 @@ class Ranker:
         kernels, categories = map(session.graph.get_collection, (OF_HISTORY, OF_CATEGORY))
         of_history = session.make_callable(kernels[index], [history], in_caller=True)
         index, history, _, _, candidates = find(1 if self._history_together == 1 else None)
-        return Tower(
-            of_history, in_stages(session, categories[index], [[candidates], [history]], [], self._pieces),
-            in_stages(session, model.attention_scores[index], [[candidates], [kernels[index]]], [categories[index]], self._pieces),
-            logits)
+        of_category = in_stages(session, categories[index], [[candidates], [history]], [], self._pieces)
+        of_pair = in_stages(session, model.attention_scores[index], [[candidates], [kernels[index]]], [categories[index]],
+                            self._pieces)
+        return Tower(of_history, of_category, of_pair, logits)
 
     def _in_blocks(self):
         """The catalogue in the order of its categories, the largest first, so that many pieces are of few of them.
