@@ -89,7 +89,6 @@ class Tables:
     def __init__(self, session, fetch, ids, others, count):
         self._session, self._fetch, self._count, self._bytes = session, fetch, count, 0
         self._inputs = ids + others
-        self._graph = self._for_any_device()
         self._found = {}  # by the name of what is replaced: (its values, a variable; the ids that are looked up, or None)
         self._arrays = []
         for tensor in _nearest(fetch, [], self._inputs)[0]:
@@ -108,17 +107,16 @@ class Tables:
                 else:
                     self._found[tensor.name] = self._kept(values), source
         del self._arrays
+        self._graph, self._needed = _between({tensor.name for tensor in self._inputs}.union(self._found), fetch)
+        self._leave_device()
 
-    def _for_any_device(self):
-        """The GraphDef of `fetch`, without its device; but variables, and what is on the host, stay where they are."""
-        find = self._fetch.graph.get_operation_by_name
-        graph = tf.graph_util.extract_sub_graph(self._fetch.graph.as_graph_def(), [self._fetch.op.name])
-        for node in graph.node:
-            op = find(node.name)
+    def _leave_device(self):
+        """Takes the device of `fetch` off the nodes of the graph; but variables, and what is on the host, stay where they are."""
+        for node in self._graph.node:
+            op = self._fetch.graph.get_operation_by_name(node.name)
             if node.device == self._fetch.device and not any(
                     tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
                 node.device = ""
-        return graph
 
     def _of_each_id(self, tensor, source):
         """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or take too much memory.
@@ -159,13 +157,13 @@ class Tables:
 
     def copy(self, inputs, device):
         """A tensor on `device` that is of `inputs` what `fetch` is of ids + others."""
-        names = {node.name for node in self._graph.node}
         own = {before.name: after for before, after in zip(self._inputs, inputs)}
         with tf.device(device):
-            replaced = {name: tensor for name, tensor in own.items() if name.split(":")[0] in names}
+            known = dict(own)
             for name, (variable, source) in self._found.items():
-                replaced[name] = tf.identity(variable) if source is None else look_up(variable, own[source.name])
-            fetch, = tf.import_graph_def(self._graph, replaced, [self._fetch.name], name="with_tables")
+                known[name] = tf.identity(variable) if source is None else look_up(variable, own[source.name])
+            fetch, = tf.import_graph_def(self._graph, {name: known[name] for name in self._needed}, [self._fetch.name],
+                                         name="with_tables")
         return fetch
 
 
