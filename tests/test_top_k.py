@@ -71,11 +71,13 @@ def test_among_equals_the_lower_id_comes_first_and_there_may_be_fewer_than_asked
 
 def test_the_catalogue_goes_through_in_pieces_by_category_and_those_of_few_have_a_tower_of_their_own(small_blocks, monkeypatch):
     monkeypatch.setattr(top_k, "FEW_CATEGORIES", 2)
+    monkeypatch.setattr(top_k, "gpu_names", lambda: ())
     cate_list = np.array([0] + [1, 2] * 10 + [3] * 25 + [0, 4, 0, 5])
     with tf.Graph().as_default(), Session() as session:
         model = model_class("din")(50, 6, cate_list, one_user=True)
         session.run(tf.global_variables_initializer())
-        blocks, places = Ranker(model, session, cate_list)._in_blocks()
+        ranker = Ranker(model, session, cate_list)
+    blocks, places = ranker._blocks, ranker._places
     assert [(block.first, block.by_category, block.pieces.shape) for block in blocks] == [
         (0, True, (2, 7)), (14, True, (2, 7)), (28, True, (2, 7)), (42, False, (1, 7)), (49, True, (1, 7))]
     order = np.concatenate([block.items for block in blocks])
