@@ -78,14 +78,14 @@ class Pooled:
         if not isinstance(x, Halves):
             return self.value * x
         of_item = tf.split(self.rows, 2, axis=1)[0]                             # [N, D / 2]
-        return Halves(Pooled(self.weights, of_item).value * x.item, PooledByCategory(x.category, x.which), x.which)
+        return Halves(Pooled(self.weights, of_item).value * x.item, PooledByCategory(x.category), x.which)
 
 
 class PooledByCategory:
-    """The second half of a product of `Pooled` with `Halves` of the given category and which; see `dense_in_columns`."""
+    """The second half of a product of `Pooled` with `Halves`, whose category is given; see `dense_in_columns`."""
 
-    def __init__(self, category, which):
-        self.category, self.which, self.shape = category, which, category.shape
+    def __init__(self, category):
+        self.category, self.shape = category, category.shape
 
 
 def pieces_of(part):
@@ -108,7 +108,7 @@ def dense_in_columns(parts, kernel, bias):
                 pooled, of_rows, which = piece, block[:, tf.newaxis], None      # [D, 1, O]
             elif isinstance(piece, PooledByCategory):  # of the second half of the rows that were pooled before
                 of_half = tf.transpose(piece.category, [1, 2, 0]) * block[:, tf.newaxis]  # [D / 2, M, O]
-                of_rows, which = of_rows + tf.pad(of_half, [[width_of(piece), 0], [0, 0], [0, 0]]), piece.which
+                of_rows, which = of_rows + tf.pad(of_half, [[width_of(piece), 0], [0, 0], [0, 0]]), part.which
             else:
                 product = matmul_in_columns(piece, block)
                 if isinstance(part, Halves) and piece is part.category:

@@ -110,9 +110,9 @@ class Ranker:
         self._pieces, width, self._history_together, calls = (
             (1, PIECE_ON_GPU, HISTORY_ON_GPU, CALLS_ON_GPU) if gpu_names() else (PIECES_TOGETHER, PIECE, 1, cores()))
         self._width = min(width, len(cate_list))
+        self._blocks, self._places = self._in_blocks(any(form.by_category for form in model.one_user_towers))
         self._towers = {by_category: self._tower(model, session, by_category)
-                        for by_category in {form.by_category for form in model.one_user_towers}}
-        self._blocks, self._places = self._in_blocks()
+                        for by_category in {block.by_category for block in self._blocks}}
         self._threads = concurrent.futures.ThreadPoolExecutor(calls)  # TensorFlow's calls let other threads run
 
     def _tower(self, model, session, by_category):
@@ -132,8 +132,10 @@ class Ranker:
                             self._pieces)
         return Tower(of_history, of_category, of_pair, logits)
 
-    def _in_blocks(self):
+    def _in_blocks(self, by_category):
         """The catalogue in the order of its categories, the largest first, so that many pieces are of few of them.
+
+        `by_category`: whether the model has towers for these.
 
         Returns:
           (a list of `Block`; the place of each item).
@@ -141,14 +143,14 @@ class Ranker:
         sizes = np.bincount(self._cate_list)
         order = np.lexsort((self._cate_list, -sizes[self._cate_list])).astype(np.int32)
         pieces = np.append(order, np.repeat(order[-1:], -len(order) % self._width)).reshape(-1, self._width)
-        few = [True in self._towers and len(np.unique(self._cate_list[piece])) <= FEW_CATEGORIES for piece in pieces]
+        few = [by_category and len(np.unique(self._cate_list[piece])) <= FEW_CATEGORIES for piece in pieces]
         blocks = []
-        for by_category, run in itertools.groupby(range(len(pieces)), few.__getitem__):
+        for are_few, run in itertools.groupby(range(len(pieces)), few.__getitem__):
             run = list(run)
             for index in range(0, len(run), self._pieces):
                 some = pieces[run[index:index + self._pieces]]
                 first = run[index] * self._width
-                blocks.append(Block(first, order[first:first + some.size], some, by_category))
+                blocks.append(Block(first, order[first:first + some.size], some, are_few))
         return blocks, np.argsort(order)
 
     def rank(self, histories, excluded, count, progress):
@@ -170,20 +172,21 @@ class Ranker:
         rows = np.split(place[items], np.cumsum(lengths)[:-1])
         pairs = np.empty((self._pieces, len(distinct), self._width), np.float32) if self._has_pairs else None
         users = {}
-        for by_category in {block.by_category for block in self._blocks}:
-            (_, for_user), _ = self._towers[by_category].logits
+        for by_category, tower in self._towers.items():
+            (_, for_user), _ = tower.logits
             users[by_category] = [for_user(history, lengths[user:user + 1]) for user, history in enumerate(histories)]
         for block in self._blocks:
-            tower, of_block = self._towers[block.by_category], slice(0, len(block.pieces))
+            tower = self._towers[block.by_category]
             (for_candidates, _), logits = tower.logits
             candidates = _each(for_candidates, block.pieces)
             if self._has_pairs:
-                self._score_pairs(tower, distinct, block.pieces, pairs[of_block])
+                of_block = pairs[:len(block.pieces)]
+                self._score_pairs(tower, distinct, block.pieces, of_block)
 
             def advanced(user):
                 pieces = candidates
                 if self._has_pairs:
-                    pieces = _with(candidates, pairs[of_block].take(rows[user], axis=1))
+                    pieces = _with(candidates, of_block.take(rows[user], axis=1))
                 scores = np.concatenate(logits(pieces, users[block.by_category][user]), axis=1)[0, :len(block.items)]
                 own = excluded[user] - block.first
                 scores[own[(0 <= own) & (own < len(scores))]] = -np.inf
