@@ -33,13 +33,13 @@ from benchmarks.measure import SEED, Ours, Table, find_dataset, own_training, ti
 from benchmarks.scaling import random_dataset
 from benchmarks.train import batches
 from utils.batches import train_batches
-from utils.cluster import from_environment, sum_by_id
+from utils.cluster.workers import from_environment, sum_by_id
 from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
-from utils.embeddings import EMBEDDING_WIDTH
+from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, UserError, replacing, run_main
-from utils.local_cluster import free_addresses, start
-from utils.session import Session
+from utils.cluster.local_cluster import free_addresses, start
+from utils.engine.session import Session
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config, shards
 from utils.train_loop import build
@@ -199,7 +199,7 @@ def modelled(hosts, step, rows, dense, merge, bandwidth, latency):
 
 def plot(path, arguments, dataset):
     """Draws the model's throughput over that of one host, against the number of hosts, a panel for each kind of link."""
-    from utils import plots  # not above: it loads matplotlib, which measuring does without
+    from utils.reports import plots  # not above: it loads matplotlib, which measuring does without
 
     merge = seconds_to_merge()
     hosts = {batch_size: seconds_of_a_step(arguments.model, dataset, batch_size, arguments.seconds) + (

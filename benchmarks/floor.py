@@ -5,7 +5,7 @@ model no longer needs leaves the floor too, and only what it spends beside its p
 """
 import numpy as np
 
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
 
 PRODUCTS = ("MatMul", "SparseMatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")

@@ -27,8 +27,8 @@ from benchmarks.padded import PaddedModel
 from utils.commands import MODELS, at_least, model_class, positive_float
 from utils.dataset import read_dataset
 from utils.files import ROOT, Parser, UserError
-from utils.scoring import Scorer
-from utils.session import Session
+from utils.serving.scoring import Scorer
+from utils.engine.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch
 from utils.towers import describe_device, session_config, tower_devices

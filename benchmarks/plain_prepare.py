@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from utils.files import UserError, run_main
-from utils.raw_files import find_raw_file
+from utils.data.raw_files import find_raw_file
 
 
 def convert(raw_folder, folder, evaluate=None):

@@ -13,7 +13,7 @@ import zlib
 import orjson
 
 from utils.files import UserError, run_main
-from utils.raw_files import RawFile, find_raw_file
+from utils.data.raw_files import RawFile, find_raw_file
 
 _convert = importlib.import_module("utils.1_convert_pd")
 

@@ -14,7 +14,7 @@ from benchmarks.measure import SEED, Ours, Table, add_common_arguments, own_trai
 from benchmarks.train import batches
 from utils.commands import MODELS, at_least, positive_float
 from utils.dataset import Dataset, TrainSet
-from utils.embeddings import EMBEDDING_WIDTH
+from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device
@@ -78,7 +78,7 @@ def missing_memory(setting):
 
 def plot(path, results, title):
     """Draws three panels, throughput over each of what is varied, into a PNG."""
-    from utils import plots  # not above: it loads matplotlib, which measuring does without
+    from utils.reports import plots  # not above: it loads matplotlib, which measuring does without
 
     varied = ("history_length", "items", "batch_size")
     optimizers = list(dict.fromkeys(result["optimizer"] for result in results))

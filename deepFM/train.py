@@ -9,7 +9,7 @@ from utils import timing  # imported first: its clock counts this script's start
 from utils.commands import train
 from utils.files import run_main
 
-# The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/optimizers.py).
+# The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/engine/optimizers.py).
 OPTIMIZER = "adam"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 

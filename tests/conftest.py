@@ -14,7 +14,7 @@ if not os.environ.get("TESTS_ON_GPU"):
 
 from tests.helpers import run_script
 from tests.raw_server import CONTENT, META, REVIEWS
-from utils import raw_files
+from utils.data import raw_files
 from utils.files import ROOT
 from utils.results import PUBLISHED, RESULTS
 
@@ -50,13 +50,13 @@ def project(tmp_path):
 def download(tmp_path):
     """A copy of the scripts that takes CONTENT for the published files; called with bases, gives the finished process."""
     utils = tmp_path / "project" / "utils"
-    utils.mkdir(parents=True)
-    for name in ("__init__.py", "files.py", "raw_files.py", "shell.sh", "0_download_raw.sh"):
-        shutil.copy(os.path.join(ROOT, "utils", name), str(utils))
-    source = (utils / "raw_files.py").read_text()
+    (utils / "data").mkdir(parents=True)
+    for name in ("__init__.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh", "0_download_raw.sh"):
+        shutil.copy(os.path.join(ROOT, "utils", name), str(utils / name))
+    source = (utils / "data" / "raw_files.py").read_text()
     for kind, name in (("reviews", REVIEWS), ("meta", META)):
         source = source.replace(raw_files.KNOWN_MD5[kind], hashlib.md5(gzip.decompress(CONTENT["/" + name])).hexdigest())
-    (utils / "raw_files.py").write_text(source)
+    (utils / "data" / "raw_files.py").write_text(source)
     interpreter = tmp_path / "bin"
     interpreter.mkdir()
     (interpreter / "python3").symlink_to(sys.executable)

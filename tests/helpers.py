@@ -11,7 +11,7 @@ from utils.batches import Batch
 from utils.commands import model_class
 from utils.dataset import Dataset, build_sets
 from utils.files import ROOT
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
 from utils.towers import session_config
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.helpers import run_script
-from utils import raw_files
+from utils.data import raw_files
 from utils.files import ROOT, UserError
-from utils.pickles import load_parts
+from utils.data.pickles import load_parts
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 

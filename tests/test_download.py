@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.raw_server import CONTENT, META, REVIEWS, Handler, serving
-from utils import raw_files
+from utils.data import raw_files
 from utils.files import ROOT, UserError
 
 SCRIPT = os.path.join(ROOT, "utils", "0_download_raw.sh")

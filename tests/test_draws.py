@@ -1,11 +1,11 @@
-"""utils/draws.py draws in bulk what Python's `random` draws one by one, and leaves the stream at the same place."""
+"""utils/data/draws.py draws in bulk what Python's `random` draws one by one, and leaves the stream at the same place."""
 import random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from utils.draws import Draws
+from utils.data.draws import Draws
 
 SEEDS = st.integers(0, 2 ** 70)
 BOUNDS = st.one_of(st.integers(1, 20), st.integers(1, 2 ** 32 - 1),

@@ -11,7 +11,7 @@ from tests.helpers import Graph, flat_batch, random_dataset
 from tests.oracle import padded
 from tests.test_names import DATASET as NAMED, written as write_names
 from tests.test_training import Folder
-from utils import export as exporting
+from utils.serving import export as exporting
 from utils.batches import flat_histories
 from utils.commands import MODELS, export_parser, model_class
 from utils.files import UserError, replacing_folder

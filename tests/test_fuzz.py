@@ -20,7 +20,7 @@ import pytest
 from tests.rows import write_rows
 from utils.dataset import dataset_of, read_dataset, write_dataset
 from utils.files import UserError
-from utils.raw_files import RawFile
+from utils.data.raw_files import RawFile
 from utils.results import POINT, TRAIN_COLUMNS, add_rows, read_rows
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
@@ -69,7 +69,8 @@ CURVE = [dict(dict.fromkeys(POINT, 0.5), train_loss=None), dict.fromkeys(POINT, 
 
 def read_state(folder):
     """As train.py --resume reads it."""
-    from utils import checkpoints, train_loop  # not above: they import TensorFlow, which the others do without
+    from utils import train_loop
+    from utils.runs import checkpoints  # not above: they import TensorFlow, which the others do without
 
     state = checkpoints.Checkpoints(folder, None).state()
     train_loop.check_identity(state["run"], {"model": "din"}, folder)

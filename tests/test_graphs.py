@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from utils import graphs
-from utils.graphs import Tables, in_stages
-from utils.session import Session
+from utils.engine import tables as graphs
+from utils.engine.tables import Tables, in_stages
+from utils.engine.session import Session
 from utils.tf1 import tf
 
 

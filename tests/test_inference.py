@@ -8,10 +8,11 @@ import pytest
 from tests import oracle
 from tests.helpers import Graph, random_dataset
 from tests.test_training import Folder
-from utils import base_model, scoring
+from utils import base_model
+from utils.serving import scoring
 from utils.batches import draw_ads, test_batches as batches_of_test
 from utils.commands import MODELS, model_class
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
 from utils.towers import session_config
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers import Graph, flat_batch, random_dataset
 from utils.batches import Batch, train_batches
-from utils.lookups import Lookups, unpack
+from utils.engine.packing import Lookups, unpack
 from utils.tf1 import tf
 
 DATASET = random_dataset(users=80)

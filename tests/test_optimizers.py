@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from utils.optimizers import clipped_update
+from utils.engine.optimizers import clipped_update
 from utils.tf1 import tf
 
 START = np.random.RandomState(0).normal(size=(6, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""utils/pickles.py: data goes in and comes out; anything else is refused before it runs."""
+"""utils/data/pickles.py: data goes in and comes out; anything else is refused before it runs."""
 import base64
 import functools
 import os
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from utils.files import UserError
-from utils.pickles import dump_parts, load_parts
+from utils.data.pickles import dump_parts, load_parts
 
 
 class Call:

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import random_dataset, run_script
 from utils.dataset import write_dataset
 from utils.files import ROOT
-from utils.pickles import dump_parts
+from utils.data.pickles import dump_parts
 
 DATASET = random_dataset(users=300)
 

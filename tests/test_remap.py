@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import run_script
 from utils.files import ROOT, UserError
-from utils.pickles import dump_parts, load_parts
+from utils.data.pickles import dump_parts, load_parts
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 remap_id = importlib.import_module("utils.2_remap_id")

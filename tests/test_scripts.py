@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
-from utils import locks
+from utils.runs import locks
 from utils.dataset import write_dataset
 from utils.files import ROOT, UserError
-from utils.locks import acquire
+from utils.runs.locks import acquire
 
 FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
 
@@ -168,7 +168,7 @@ def test_a_second_script_at_work_in_the_same_folder_is_refused(project, script, 
 def test_a_killed_script_can_be_started_again_while_what_it_started_comes_to_its_end(tmp_path):
     path = str(tmp_path / ".lock")
     script = subprocess.Popen(  # the shell is killed, the sleeping process that it started goes on for a while
-        [sys.executable, os.path.join(ROOT, "utils", "locks.py"), path, "bash", "-c", "sleep 1 & kill -9 $$"])
+        [sys.executable, os.path.join(ROOT, "utils", "runs", "locks.py"), path, "bash", "-c", "sleep 1 & kill -9 $$"])
     script.wait()
     with pytest.raises(BlockingIOError), open(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,7 +180,7 @@ def test_a_killed_script_can_be_started_again_while_what_it_started_comes_to_its
 def test_a_script_is_not_started_beside_what_a_killed_one_left_at_work(tmp_path, monkeypatch):
     path = str(tmp_path / ".lock")
     script = subprocess.Popen(
-        [sys.executable, os.path.join(ROOT, "utils", "locks.py"), path, "bash", "-c", "sleep 5 & kill -9 $$"])
+        [sys.executable, os.path.join(ROOT, "utils", "runs", "locks.py"), path, "bash", "-c", "sleep 5 & kill -9 $$"])
     script.wait()
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
     with pytest.raises(UserError) as error:

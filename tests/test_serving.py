@@ -18,7 +18,7 @@ from tests.helpers import random_dataset
 from tests.test_training import Folder
 from utils.batches import draw_ads, test_batches as batches_of_test
 from utils.commands import export_parser, model_class
-from utils.export import export
+from utils.serving.export import export
 from utils.files import ROOT
 from utils.infer_loop import restored
 from utils.train_loop import build

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
 
 

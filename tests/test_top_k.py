@@ -8,13 +8,13 @@ import pytest
 from tests.helpers import Graph, flat_batch, random_dataset, run_script
 from tests.test_names import written as write_names
 from tests.test_training import Folder
-from utils import top_k
+from utils.serving import ranking as top_k
 from utils.batches import flat_histories
 from utils.commands import MODELS, infer_parser, model_class
 from utils.files import UserError
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
-from utils.top_k import COLUMNS, Ranker, recommend
+from utils.serving.ranking import COLUMNS, Ranker, recommend
 
 DATASET = random_dataset()
 TEST = DATASET.test

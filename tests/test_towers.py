@@ -7,7 +7,7 @@ from utils import towers
 from utils.batches import test_batches as batches_of_test, train_batches
 from utils.commands import MODELS
 from utils.files import UserError
-from utils.optimizers import clipped_update
+from utils.engine.optimizers import clipped_update
 from utils.tf1 import tf
 
 DATASET = random_dataset()

@@ -16,15 +16,15 @@ from tensorboard.plugins.projector import projector_config_pb2
 from tests.helpers import Graph, golden, random_dataset, run_script
 from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
-from utils.checkpoints import Checkpoints
+from utils.runs.checkpoints import Checkpoints
 from utils.commands import MODELS, infer_parser, model_class, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT, UserError
 from utils.infer_loop import infer
-from utils.locks import acquire
-from utils.pickles import dump_parts
+from utils.runs.locks import acquire
+from utils.data.pickles import dump_parts
 from utils.results import CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS
-from utils.summaries import write_projector
+from utils.runs.summaries import write_projector
 from utils.tf1 import tf
 from utils.train_loop import train
 

@@ -64,7 +64,7 @@ download() {
       resumed=$(size_of "$part")
       echo "$file: fetching from ${base%/}" >&2
       if ! fetch "${base%/}/$file" "$part"; then break; fi
-      if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/raw_files.py" verify "$part" 2>&1); then
+      if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/data/raw_files.py" verify "$part" 2>&1); then
         mv -f "$part" "$folder/$file"
         return
       fi

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from utils.files import ROOT, Parser, UserError, run_main
-from utils.pickles import dump_parts, load_parts
+from utils.data.pickles import dump_parts, load_parts
 
 _REMEDY = "run utils/1_convert_pd.py"
 

@@ -11,7 +11,7 @@ A model is a subclass with one method, `logit(history, candidate)`.
 
 A graph that scores has a placeholder for each of the first four. In a graph that trains they are parts of a single one, in
 which history and candidates are not ids but rows of what the batch looks up, and the learning rate is there as well
-(utils/lookups.py).
+(utils/engine/packing.py).
 """
 import collections
 import time
@@ -20,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from utils.batches import MADE_TOGETHER, Batch, split_batch
-from utils.cluster import Alone
-from utils.embeddings import HOST, Embeddings, TrainedEmbeddings
-from utils.lookups import Lookups, set_learning_rate, unpack
-from utils.optimizers import clipped_update
+from utils.cluster.workers import Alone
+from utils.engine.embeddings import HOST, Embeddings, TrainedEmbeddings
+from utils.engine.packing import Lookups, set_learning_rate, unpack
+from utils.engine.optimizers import clipped_update
 from utils.towers import device_names
 from utils.tf1 import tf
 

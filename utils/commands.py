@@ -150,7 +150,7 @@ def infer(folder, description):
         if getattr(arguments, flag) and not arguments.top_k:
             raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
     if arguments.top_k:
-        _function("utils.top_k", "recommend")(model_class(name), name, arguments)
+        _function("utils.serving.ranking", "recommend")(model_class(name), name, arguments)
     else:
         _function("utils.infer_loop", "infer")(model_class(name), _batches(folder), name, arguments)
 
@@ -160,4 +160,4 @@ def export(folder, description):
     arguments, name = _parsed(folder, export_parser(folder, description))
     if arguments.remap and arguments.format != "saved_model":
         raise UserError("--remap goes with --format saved_model; see export.py --help")
-    _function("utils.export", "export")(model_class(name), name, arguments)
+    _function("utils.serving.export", "export")(model_class(name), name, arguments)

@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from utils import metrics
 from utils.batches import draw_ads
-from utils.checkpoints import BEST, Checkpoints
+from utils.runs.checkpoints import BEST, Checkpoints
 from utils.dataset import fingerprint, read_dataset
 from utils.results import add_rows, report_throughput
-from utils.scoring import Scorer
-from utils.session import Session
+from utils.serving.scoring import Scorer
+from utils.engine.session import Session
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import session_config, tower_devices

@@ -15,7 +15,7 @@ import re
 import string
 import time
 
-from utils import plots
+from utils.reports import plots
 from utils.commands import MODELS
 from utils.files import Parser, UserError, replacing, run_main
 from utils.results import COLUMNS, FLAGS, RESULTS, TEXTS, csv_name, read_published, read_rows, training_of

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from utils.files import ROOT, Parser, UserError, dated_folder, make_folder, replacing, run_main, set_aside
-from utils.locks import waited_for
+from utils.runs.locks import waited_for
 
 RESULTS = os.path.join(ROOT, "results")
 GO_ON = 10  # exit status of `begin`

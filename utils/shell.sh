@@ -61,7 +61,7 @@ hold_lock() {
   shift
   case ${LOCKED_FOLDERS:-} in *":$folder:"*) return ;; esac
   export LOCKED_FOLDERS=${LOCKED_FOLDERS:-}:$folder:
-  exec "$PYTHON" "$ROOT/utils/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
+  exec "$PYTHON" "$ROOT/utils/runs/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
 }
 
 # begin_results COMMAND [ARGUMENT ...]: moves earlier results aside, unless the same command with the same arguments was
@@ -93,7 +93,7 @@ run_stage() {
   shift 2
   if [ "$stage" = train ] && [ "$NUM_WORKERS" -gt 1 ]; then
     workers=$NUM_WORKERS
-    launcher=("$ROOT/utils/local_cluster.py" "$NUM_WORKERS")
+    launcher=("$ROOT/utils/cluster/local_cluster.py" "$NUM_WORKERS")
   fi
   cd "$ROOT"
   for model in $MODEL_LIST; do

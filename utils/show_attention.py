@@ -13,7 +13,7 @@ from utils.batches import test_batches
 from utils.commands import MODELS, model_class
 from utils.dataset import REMAP, read_dataset
 from utils.files import ROOT, Parser, UserError, replacing, run_main
-from utils.names import read_names
+from utils.data.original_ids import read_names
 
 MOST_DRAWN = 40  # purchases; of a longer history those with the greatest weights
 CANDIDATES = ("positive", "negative")
@@ -67,7 +67,7 @@ def draw(file, dataset, names, row, items, candidates, weights, model):
     """Writes the plot, a PNG, into `file`; `model` is what the title calls it."""
     from matplotlib.patches import Patch
 
-    from utils.plots import COLOURS, drawing, plain
+    from utils.reports.plots import COLOURS, drawing, plain
 
     shown = np.sort(np.argsort(-weights.max(axis=1), kind="stable")[:MOST_DRAWN])
     title = "Attention weights of %s (%s), user %s" % (model, dataset.name, names.reviewers[dataset.test.users[row]])

@@ -8,7 +8,7 @@ import functools
 import platform
 
 from utils.files import UserError
-from utils.machine import cores, processor
+from utils.runs.machine import cores, processor
 from utils.tf1 import tf
 
 SMALLEST_SHARD = 64  # recommendations; with fewer a tower's operations cost more than a core of its own gains

@@ -8,19 +8,19 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
-from utils.checkpoints import LATEST, Checkpoints
-from utils.cluster import Alone, from_environment
+from utils.runs.checkpoints import LATEST, Checkpoints
+from utils.cluster.workers import Alone, from_environment
 from utils.dataset import fingerprint, read_dataset
 from utils.files import UserError
-from utils.locks import acquire
-from utils.optimizers import learning_rate_at
+from utils.runs.locks import acquire
+from utils.engine.optimizers import learning_rate_at
 from utils.results import KEY, POINT, add_rows, report_throughput
-from utils.session import Session
-from utils.summaries import PROJECTOR_FILES, Summaries, write_projector
+from utils.engine.session import Session
+from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import describe_device, session_config, shards
-from utils.tracing import Tracer
+from utils.runs.tracing import Tracer
 
 TEST_BATCH_SIZE = 1024  # users per accelerator; scores don't depend on it
 SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of loss and throughput

@@ -20,7 +20,7 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 """
 from utils.base_model import BaseModel
 from utils.columns import axis_of_units, unit, width_of
-from utils.embeddings import EMBEDDING_WIDTH
+from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.layers import beside_each, dense, mean_pooling, mlp, score
 from utils.tf1 import tf
 

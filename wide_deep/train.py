@@ -9,7 +9,7 @@ from utils import timing  # imported first: its clock counts this script's start
 from utils.commands import train
 from utils.files import run_main
 
-# The authors' hyperparameters; the learning rate falls to a tenth at step 336,000 (utils/optimizers.py).
+# The authors' hyperparameters; the learning rate falls to a tenth at step 336,000 (utils/engine/optimizers.py).
 OPTIMIZER = "sgd"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.base_model import in_blocks
 from utils.batches import split_batch
-from utils.graphs import Tables
+from utils.engine.tables import Tables
 from utils.tf1 import tf
 from utils.towers import gpu_names
 

@@ -1,6 +1,6 @@
 """The two raw Amazon files: their names, their known sums, and their unpacked content.
 
-`python3 utils/raw_files.py verify FILE...` ends with an error where the content of a file, unpacked, is not that of
+`python3 utils/data/raw_files.py verify FILE...` ends with an error where the content of a file, unpacked, is not that of
 the published one. Needs the standard library only, as 0_download_raw.sh runs it before anything is installed.
 """
 import fnmatch
@@ -10,7 +10,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from utils.files import ROOT, UserError, run_main
 
 KINDS = ("reviews", "meta")

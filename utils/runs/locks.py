@@ -1,6 +1,6 @@
 """Locks on files: who works in a folder keeps others out of it. A lock ends with its process, however that ends.
 
-    python utils/locks.py FILE COMMAND [ARGUMENT ...]    runs a command that holds the lock, as do the processes it starts
+    python utils/runs/locks.py FILE COMMAND [ARGUMENT ...]    runs a command that holds the lock, as do the processes it starts
 """
 import contextlib
 import fcntl
@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from utils.files import UserError, make_folder, run_main, unwritable
 
 PATIENCE = 10  # seconds in which what a killed process started comes to its end, too

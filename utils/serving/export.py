@@ -19,7 +19,7 @@ from utils.base_model import History
 from utils.dataset import read_dataset
 from utils.files import UserError, replacing, replacing_folder
 from utils.infer_loop import restored
-from utils.names import read_names
+from utils.data.original_ids import read_names
 from utils.tf1 import tf
 from utils.train_loop import log
 

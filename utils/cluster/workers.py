@@ -30,7 +30,7 @@ import numpy as np
 
 from utils.files import UserError
 from utils.layers import segment_sum
-from utils.session import Session
+from utils.engine.session import Session
 from utils.tf1 import tf
 
 JOB = "worker"

@@ -19,10 +19,10 @@ from utils.batches import flat_histories
 from utils.columns import OF_CATEGORY, OF_HISTORY
 from utils.dataset import REMAP, read_dataset
 from utils.files import replacing
-from utils.graphs import in_stages
+from utils.engine.tables import in_stages
 from utils.infer_loop import restored
-from utils.machine import cores
-from utils.names import read_names
+from utils.runs.machine import cores
+from utils.data.original_ids import read_names
 from utils.results import report_throughput
 from utils.timing import Stopwatch, system_seconds
 from utils.towers import gpu_names

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from utils.embeddings import look_up
+from utils.engine.embeddings import look_up
 from utils.tf1 import tf
 
 MOST_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.2 GB

@@ -1,6 +1,6 @@
 """A cluster on this machine, for trying what several machines do (cluster.py).
 
-    python utils/local_cluster.py NUM_WORKERS train.py [ARGUMENT ...]
+    python utils/cluster/local_cluster.py NUM_WORKERS train.py [ARGUMENT ...]
 
 runs the script once for each worker, each with its own TF_CONFIG, on ports of 127.0.0.1 that are free. The chief's output is
 this command's; of the others it is what they print to standard error.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from utils.files import UserError, run_main
 
 SECONDS_TO_END = 60  # for the others, once one has failed: they say who it was

@@ -13,7 +13,7 @@ import os
 import shutil
 
 from utils.files import UserError, replacing, set_aside, unwritable
-from utils.locks import waited_for
+from utils.runs.locks import waited_for
 from utils.tf1 import tf
 
 BEST, LATEST = "ckpt", "latest"

@@ -1,0 +1,1 @@
+"""What prepares the data: raw files, pickles, draws, original ids, the generated sample."""

@@ -1,0 +1,1 @@
+"""The graph's machinery: embeddings, packed batches, tables for scoring, session, optimizers."""

@@ -1,0 +1,1 @@
+"""What a run keeps: checkpoints, summaries, traces, locks, the machine it is on."""

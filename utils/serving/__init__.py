@@ -1,0 +1,1 @@
+"""Trained models at work: scoring, ranking of the catalogue, export, attention shown."""
