@@ -29,20 +29,23 @@ import sys
 
 import numpy as np
 
-from benchmarks.measure import SEED, Ours, Table, find_dataset, own_training, timed
+from benchmarks.command import Table
+from benchmarks.measure import timed
+from benchmarks.sides import SEED, Ours, find_dataset, training_flags
 from benchmarks.scaling import random_dataset
 from benchmarks.train import batches
-from utils.batches import train_batches
+from utils.batches import prefetch, train_batches
 from utils.cluster.workers import from_environment, sum_by_id
-from utils.commands import MODELS, at_least, model_class, positive_float
+from utils import models
+from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.cluster.local_cluster import free_addresses, start
 from utils.engine.session import Session
+from utils.engine.training_graph import TrainingGraph
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config, shards
-from utils.train_loop import build
 
 WARM_UP = 10              # steps
 HISTORY, EXAMPLES = 10, 100  # of the random data: items in a history, batches
@@ -73,31 +76,32 @@ def work(setting):
     cluster.start(config)
     with tf.Graph().as_default(), cluster.guarded():
         tf.set_random_seed(SEED)
-        optimizer, rates = own_training(name)
-        model = build(model_class(name), dataset, 1, batch_size, optimizer, cluster)
+        optimizer, rates = training_flags(name)
+        graph = TrainingGraph(models.model_class(name), dataset, optimizer, 1, shards(1, batch_size), cluster)
         initialize = tf.global_variables_initializer()
         with Session(cluster.target, config=cluster.configure(config)) as session:
             session.run(initialize)
-            model.start(session)
+            graph.start(session)
             whole = batch_size * cluster.count
-            stream = itertools.chain.from_iterable(
+            batches = itertools.chain.from_iterable(
                 itertools.islice(train_batches(dataset.train, whole, SEED, epoch, 0, cluster.index, cluster.count),
                                  len(dataset.train.items) // whole) for epoch in itertools.count())
+            stream = prefetch(batches, graph.pack_for_training)
 
             def step(batch):
-                model.train(batch, rates[optimizer], whole)
+                graph.train(batch, rates[optimizer], whole)
             timed(step, itertools.islice(stream, WARM_UP))
-            found = []
+            rounds = []
             for _ in range(setting["rounds"]):
-                cluster.share("ready")
+                cluster.all_gather("ready")
                 before = received_bytes()
                 seconds, _ = timed(step, itertools.islice(stream, setting["steps"]))
                 sent = None if before is None else (received_bytes() - before) / setting["steps"]
-                found.append([seconds / setting["steps"], sent])
+                rounds.append([seconds / setting["steps"], sent])
         cluster.finish()
     if cluster.is_chief:
         tables = (dataset.item_count + dataset.cate_count) * EMBEDDING_WIDTH * 4 + dataset.item_count * 4
-        print(json.dumps({"rounds": found, "table_bytes": tables}))
+        print(json.dumps({"rounds": rounds, "table_bytes": tables}))
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -140,12 +144,12 @@ def show_workers(arguments, table, data, base):
     settings = [dict(base, items=items, batch_size=batch_size, data=data)
                 for items in arguments.items or [0] for batch_size in arguments.batch_sizes]
     for setting, workers in itertools.product(settings, arguments.workers):
-        found = measured(workers, setting)
-        seconds, sent = zip(*found["rounds"])
+        measurement = measured(workers, setting)
+        seconds, sent = zip(*measurement["rounds"])
         whole = setting["batch_size"] * workers
         table.row(dict(
             base, benchmark="cluster", workers=workers, batch_size=setting["batch_size"], items=setting["items"],
-            table_mb=found["table_bytes"] / 1e6, ours=whole / float(np.median(seconds)),
+            table_mb=measurement["table_bytes"] / 1e6, ours=whole / float(np.median(seconds)),
             spread={"ours": [whole / max(seconds), whole / min(seconds)]}, step_ms=1000 * float(np.median(seconds)),
             sent_mb=None if None in sent else float(np.median(sent)) / 1e6))
 
@@ -232,7 +236,7 @@ def main():
     parser = Parser(prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="small", help="small or full, or a dataset.pkl, or the folder of one (default: "
                         "%(default)s)")
-    parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
+    parser.add_argument("--model", choices=models.names(), default="din", help="default: %(default)s")
     parser.add_argument("--workers", type=at_least(1), nargs="+", default=[1, 2, 3], metavar="W", help="default: 1 2 3")
     parser.add_argument("--batch_sizes", type=at_least(1), nargs="+", default=[256, 1024], metavar="SIZE",
                         help="of each worker (default: 256 1024)")

@@ -9,7 +9,8 @@ import itertools
 import numpy as np
 
 from benchmarks import padded
-from benchmarks.measure import Task, make_parser, run
+from benchmarks.command import make_parser
+from benchmarks.measure import Task, run
 from utils.batches import test_batches
 from utils.files import run_main
 

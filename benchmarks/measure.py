@@ -1,4 +1,4 @@
-"""What the benchmarks share: their arguments, the two sides, alternating rounds, medians and spread, the table.
+"""Measuring: alternating rounds of the two sides, medians and spread.
 
 A round is: this project's batches, their bare matrix products, then the other side on the first of the same batches (it
 gets through fewer in the same time). Each side has a process of its own, in which it is alone with its memory and its
@@ -9,223 +9,34 @@ import collections
 import contextlib
 import importlib
 import itertools
-import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
+import typing
 from multiprocessing.managers import BaseManager
-
-# Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
-os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
 
 import numpy as np
 
-from benchmarks.floor import Floor, operands, products
-from benchmarks.padded import PaddedModel
-from utils.commands import MODELS, at_least, model_class, positive_float
+from benchmarks.command import Table
+from benchmarks.floor import Floor
+from benchmarks.sides import Ours, Padded, find_dataset, with_threads
 from utils.dataset import read_dataset
-from utils.files import ROOT, Parser, UserError
-from utils.serving.scoring import Scorer
-from utils.engine.session import Session
+from utils.files import UserError
 from utils.tf1 import tf
-from utils.timing import Stopwatch
-from utils.towers import describe_device, session_config, tower_devices
-from utils.train_loop import build
+from utils.towers import describe_device
 
-SEED = 1234
 WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
 PADDED_STEPS = 5  # the least in a round: a step's cost follows the longest history in its batch, which varies widely
 MEMORY_STEPS = 3  # steps that the peak of memory is taken over
 
-Task = collections.namedtuple("Task", "name training batches padded_inputs examples")
-Task.__doc__ = """What a benchmark measures.
 
-name           in the table and in the JSON lines
-training       whether steps are updates; else they score
-batches        (dataset, batch_size) -> this project's batches, without end, each of batch_size
-padded_inputs  (list of examples, batch_size) -> the other side's batches
-examples       (batch of this project) -> the list of examples in it, for the other side
-"""
-
-
-def make_parser(name, description):
-    """A parser with the arguments that benchmarks.train and benchmarks.infer share."""
-    parser = Parser(prog="python -m benchmarks.%s" % name, description=description)
-    parser.add_argument("--data", default="small", help="small or full: the generated sample, made where it is not "
-                        "there yet; or a dataset.pkl, or the folder of one (default: %(default)s)")
-    parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
-    parser.add_argument("--batch_sizes", type=at_least(1), nargs="+", default=[32, 256, 1024], metavar="SIZE",
-                        help="default: 32 256 1024")
-    parser.add_argument("--rounds", type=at_least(1), default=5,
-                        help="how often the sides alternate (default: %(default)s)")
-    parser.add_argument("--seconds", type=positive_float, default=2.0,
-                        help="of each side in a round, about (default: %(default)s)")
-    add_common_arguments(parser)
-    return parser
-
-
-def add_common_arguments(parser):
-    """Adds the arguments that every benchmark of the models has."""
-    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's, on both sides; 0: each side's own (default)")
-    parser.add_argument("--json", action="store_true",
-                        help="a JSON line per measurement on standard output; the table then goes to standard error")
-
-
-# ---- data and models -------------------------------------------------------------------------------------------------
-
-def find_dataset(data):
-    """The path of the dataset.pkl that `--data` means; a sample is made where it is not there yet.
-
-    Raises:
-      UserError: there is none.
-    """
-    if data in ("small", "full"):
-        return _sample(data)
-    for path in (data, os.path.join(data, "dataset.pkl"), os.path.join(data, "din", "dataset.pkl")):
-        if os.path.isfile(path):
-            return path
-    raise UserError("no dataset.pkl at %s; give small, full, a dataset.pkl or a folder with one" % data)
-
-
-def _sample(size):
-    """The dataset.pkl of a generated sample, apart from what the project is prepared with."""
-    raw, folder = (os.path.join(ROOT, "raw_data", name % size) for name in ("sample_%s", "prepared_%s"))
-    path = os.path.join(folder, "dataset.pkl")
-    if not os.path.exists(path):
-        for command in (["utils/make_sample.py", size, "--output", raw],
-                        ["utils/1_convert_pd.py", "--raw_data", raw, "--output", folder],
-                        ["utils/2_remap_id.py", "--output", folder],
-                        ["din/build_dataset.py", "--remap", os.path.join(folder, "remap.pkl"), "--output", path]):
-            if subprocess.run([sys.executable] + command, cwd=ROOT, stdout=sys.stderr).returncode:
-                raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
-                                % command[0])
-    return path
-
-
-def own_training(name):
-    """(the optimizer that the authors train a model with, the learning rates of all that it can be trained with)."""
-    script = importlib.import_module(name.replace("_dice", "") + ".train")
-    return script.OPTIMIZER, script.LEARNING_RATES
-
-
-def with_threads(config, threads):
-    """`config`, a ConfigProto, for a session with threads of its own, as many as `threads`; 0: as it is."""
-    config.use_per_session_threads = True
-    if threads:
-        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
-    return config
-
-
-class ClockedSession:
-    """A session that clocks its callables: a model which is started with it shows what it calls, and for how long.
-
-    Attributes:
-      stopwatch: adds up the seconds inside the callables.
-      fetches, feed_list: the latest callable's.
-    """
-
-    def __init__(self, session):
-        self._session, self._extended, self.stopwatch = session, None, Stopwatch()
-
-    def __getattr__(self, name):
-        return getattr(self._session, name)
-
-    def make_callable(self, fetches, feed_list=None):
-        call = self._session.make_callable(fetches, feed_list)
-
-        def clocked(*values):
-            self.fetches, self.feed_list = fetches, feed_list
-            if self._extended:
-                results, observed = self._extended(*values)
-                self._observed.append(observed)
-                return results
-            with self.stopwatch:
-                return call(*values)
-        return clocked
-
-    def observe(self, tensors, step, batches):
-        """Yields the values of `tensors` in each call that `step(batch)` makes, a list, for each of `batches`."""
-        self._extended = self._session.make_callable([self.fetches, tensors], self.feed_list)
-        for batch in batches:
-            self._observed = []
-            step(batch)
-            yield self._observed
-        self._extended = None
-
-
-class Ours:
-    """This project's side, in a graph and session of its own.
-
-    Args:
-      model: one of MODELS.
-      training: whether a step is an update; else it scores.
-      dataset: for its sizes and categories.
-      batch_size: of the batches to come.
-      threads: TensorFlow's; 0: what the project chooses.
-      optimizer: the model's own where it is None.
-
-    Attributes:
-      step: the function that trains on, or scores, a batch.
-      prepared: the function that makes batches ready for it, as a run of the project does; an iterator's.
-      session: a `ClockedSession`.
-    """
-
-    def __init__(self, model, training, dataset, batch_size, threads=0, optimizer=None):
-        own_optimizer, rates = own_training(model)
-        optimizer = optimizer or own_optimizer
-        self.graph = tf.Graph()
-        with self.graph.as_default():
-            tf.set_random_seed(SEED)
-            if training:
-                self.model = build(model_class(model), dataset, 1, batch_size, optimizer)
-            else:
-                self.model = model_class(model)(dataset.item_count, dataset.cate_count, dataset.cate_list)
-            devices = tower_devices(1, batch_size)
-            self.config = with_threads(session_config(1, len(devices)), threads)
-            self.session = ClockedSession(Session(config=self.config))
-            self.session.run(tf.global_variables_initializer())
-            self.model.start(self.session)
-            if training:
-                self.step = lambda batch: self.model.train(batch, rates[optimizer])
-            else:
-                self.step = Scorer(self.model, self.session, dataset.item_count, devices).score
-        self.prepared = self.model.prepared
-
-    def values(self):
-        """The value of each variable by name."""
-        return self.session.run({variable.op.name: variable for variable in self.model.variables})
-
-    def shapes(self, batches):
-        """(the products of a call, for each of `batches` and each of its calls the shape of each operand); after a first step."""
-        ops = products(self.session.fetches)
-        with self.graph.as_default():
-            tensors = [tf.shape(self.graph.get_tensor_by_name(name)) for name in operands(ops)]
-        return ops, [[[tuple(shape.tolist()) for shape in shapes] for shapes in calls]
-                     for calls in self.session.observe(tensors, self.step, batches)]
-
-    def close(self):
-        self.session.close()
-
-
-class Padded:
-    """The other side, in a graph and session of its own; `step` as in `Ours`."""
-
-    def __init__(self, model, training, dataset, batch_size, threads=0):
-        optimizer, rates = own_training(model)
-        with tf.Graph().as_default():
-            tf.set_random_seed(SEED)
-            self.model = PaddedModel(model, dataset.item_count, dataset.cate_count, dataset.cate_list,
-                                     optimizer if training else None)
-            self.session = tf.Session(config=with_threads(
-                tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)), threads))
-            self.session.run(tf.global_variables_initializer())
-        self.model.start(self.session)
-        self.step = (lambda inputs: self.model.train(inputs, rates[optimizer])) if training else self.model.score
-
-    def close(self):
-        self.session.close()
+class Task(typing.NamedTuple):
+    """What a benchmark measures."""
+    name: str                       # in the table and in the JSON lines
+    training: bool                  # whether steps are updates; else they score
+    batches: typing.Callable        # (dataset, batch_size) -> this project's batches, without end, each of batch_size
+    padded_inputs: typing.Callable  # (list of examples, batch_size) -> the other side's batches
+    examples: typing.Callable       # (batch of this project) -> the list of examples in it, for the other side
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -259,7 +70,7 @@ class Measured:
 
     Args:
       task: the name of a module with a `Task`.
-      model: one of MODELS.
+      model: one of the project's.
       data: the path of a dataset.pkl.
       batch_size: recommendations, or users, of a batch.
       threads: TensorFlow's; 0: the side's own.
@@ -270,7 +81,7 @@ class Measured:
     def __init__(self, task, model, data, batch_size, threads):
         self._task = importlib.import_module("benchmarks." + task).TASK
         self._dataset, self._batch_size, self._threads = read_dataset(data), batch_size, threads
-        self._own = self.side(model, self._task.training, self._dataset, batch_size, threads)
+        self._side = self.side(model, self._task.training, self._dataset, batch_size, threads)
         self._first = next(self._batches())
 
     def _batches(self):
@@ -290,18 +101,18 @@ class MeasuredOurs(Measured):
 
     def first_step(self):
         """(the variables at first by name, the result of the first batch, the recommendations in it)."""
-        return self._own.values(), self._own.step(self._first), self._first.candidates.size
+        return self._side.values(), self._side.first_step(self._first), self._first.candidates.size
 
     def steps_that_last(self, seconds):
-        return steps_that_last(seconds, self._own.step, self._own.prepared(self._batches()))
+        return steps_that_last(seconds, self._side.step, self._side.prefetch(self._batches()))
 
     def prepare(self, steps, rounds):
         """Makes ready for `rounds` rounds of `steps`; to be called before `measure`."""
-        stream = self._own.prepared(self._batches())
+        stream = self._side.prefetch(self._batches())
         self._steps, self._stream = steps, itertools.chain([next(stream)], stream)  # made ready before the first round
-        ops, shapes = self._own.shapes(itertools.chain(*self._in_rounds(steps, rounds)))
+        ops, shapes = self._side.shapes(itertools.chain(*self._in_rounds(steps, rounds)))
         floors = [Floor(ops, list(itertools.chain(*shapes)), config)
-                  for config in (self._own.config, with_threads(tf.ConfigProto(), self._threads))]
+                  for config in (self._side.config, with_threads(tf.ConfigProto(), self._threads))]
         ends = np.cumsum([len(calls) for calls in shapes]).tolist()
         calls_of = [range(end - len(calls), end) for end, calls in zip(ends, shapes)]
         ways = [lambda index, run=run: [run(call) for call in calls_of[index]] for floor in floors for run in floor.runs]
@@ -311,9 +122,9 @@ class MeasuredOurs(Measured):
 
     def measure(self, number):
         """Measures round `number`; returns seconds: (altogether, inside the session's calls, of the floor, [of each step])."""
-        steps, before = self._steps, self._own.session.stopwatch.seconds
-        loop_seconds, of_steps = timed(self._own.step, itertools.islice(self._stream, steps))
-        session_seconds = self._own.session.stopwatch.seconds - before
+        steps, before = self._steps, self._side.session.stopwatch.seconds
+        loop_seconds, of_steps = timed(self._side.step, itertools.islice(self._stream, steps))
+        session_seconds = self._side.session.stopwatch.seconds - before
         floor_seconds, _ = timed(self._floor, range(number * steps, (number + 1) * steps))
         return loop_seconds, session_seconds, floor_seconds, of_steps
 
@@ -327,11 +138,11 @@ class MeasuredPadded(Measured):
 
     def first_step(self, values):
         """The result of the first batch, given the variables `values`."""
-        self._own.model.load(values)
-        return self._own.step(next(self._padded_inputs([self._first])))
+        self._side.model.load(values)
+        return self._side.step(next(self._padded_inputs([self._first])))
 
     def steps_that_last(self, seconds):
-        return steps_that_last(seconds, self._own.step, self._padded_inputs(self._batches()))
+        return steps_that_last(seconds, self._side.step, self._padded_inputs(self._batches()))
 
     def prepare(self, steps, rounds, first):
         """Makes ready for `rounds` rounds on the `first` of their `steps` batches; to be called before `measure`."""
@@ -340,7 +151,7 @@ class MeasuredPadded(Measured):
 
     def measure(self, number):
         """Measures round `number`; returns its seconds."""
-        return timed(self._own.step, self._task.padded_inputs(self._rounds[number], self._batch_size))[0]
+        return timed(self._side.step, self._task.padded_inputs(self._rounds[number], self._batch_size))[0]
 
 
 class _Process(BaseManager):
@@ -408,12 +219,14 @@ def _peak_memory(name, side, model, data, batch_sizes, threads):
     dataset = read_dataset(data)
     peaks = {}
     for batch_size in sorted(batch_sizes):
-        own = {"ours": Ours, "padded": Padded}[side](model, task.training, dataset, batch_size, threads)
+        measured = {"ours": Ours, "padded": Padded}[side](model, task.training, dataset, batch_size, threads)
         batches = list(itertools.islice(task.batches(dataset, batch_size), MEMORY_STEPS))
         if side == "padded":
             batches = task.padded_inputs([example for batch in batches for example in task.examples(batch)], batch_size)
-        timed(own.step, batches)
-        own.close()
+        else:
+            batches = measured.prefetch(batches)
+        timed(measured.step, batches)
+        measured.close()
         peaks[batch_size] = None
         if os.path.exists("/proc/self/status"):
             with open("/proc/self/status") as status:
@@ -467,29 +280,3 @@ def run(task, parser):
         if not task.training:
             result["latency_ms_p50"], result["latency_ms_p99"] = np.percentile(latencies, [50, 99]).tolist()
         table.row(result)
-
-
-class Table:
-    """Prints a line of fixed-width text per measurement, or with `as_json` also a JSON line.
-
-    Args:
-      as_json: JSON lines on standard output, the table on standard error.
-      columns: (heading, width, format of the cell), in order.
-    """
-
-    def __init__(self, as_json, columns):
-        self._as_json, self._columns, self._headed = as_json, columns, False
-        self._file = sys.stderr if as_json else sys.stdout
-
-    def title(self, line):
-        """Prints a line of text."""
-        print(line, file=self._file, flush=True)
-
-    def row(self, result):
-        """Prints a measurement, a dictionary."""
-        if not self._headed:
-            self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
-            self._headed = True
-        self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
-        if self._as_json:
-            print(json.dumps(result), flush=True)

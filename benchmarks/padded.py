@@ -3,17 +3,146 @@
 Every history is padded to the longest in its batch, the candidate is tiled along it and `[q, k, q - k, q * k]`
 concatenated; gradients are made dense; a step is one session call with a `feed_dict` and two more that read the step.
 It shares no layer, batch or graph with the project, only the names of the variables. As in the authors' correction each
-candidate has its own attention.
+candidate has its own attention. In float64 the same formulas are the tests' oracle.
+
+A model of one's own can be compared once it stands here, too: a function of `Layers`, in `REFERENCES`.
 
 Axes: B recommendations (in inference: users), T longest history of the batch, H = 128.
 """
 import numpy as np
 
+from utils.files import UserError
 from utils.tf1 import tf
 
 OPTIMIZERS = {"sgd": tf.train.GradientDescentOptimizer, "adam": tf.train.AdamOptimizer}
 PADDING = -2.0 ** 32 + 1  # the score of an item that pads a history: its weight becomes 0
 
+
+# ---- the models ------------------------------------------------------------------------------------------------------
+
+class Layers:
+    """What the models are made of.
+
+    Args:
+      variable: a function of a name, a shape and an initial value (None: TensorFlow's own choice), which gives a variable.
+      cate_list: [item_count] category of each item, int32 tensor.
+      cate_count: number of categories.
+    """
+
+    def __init__(self, variable, cate_list, cate_count):
+        self._variable, self._cate_list, self._cate_count = variable, cate_list, cate_count
+
+    def embed(self, items):
+        """[...] -> [..., H]."""
+        item_emb_w = self._variable("item_emb_w", [self._cate_list.shape[0], 64], None)
+        cate_emb_w = self._variable("cate_emb_w", [self._cate_count, 64], None)
+        return tf.concat([tf.gather(item_emb_w, items), tf.gather(cate_emb_w, tf.gather(self._cate_list, items))], axis=-1)
+
+    def item_bias(self, items):
+        """[...] -> [...]."""
+        return tf.gather(self._variable("item_b", [self._cate_list.shape[0]], 0.0), items)
+
+    def dense(self, x, units, name):
+        """x kernel + bias: [..., I] -> [..., units]."""
+        kernel = self._variable(name + "/kernel", [x.shape[-1], units], None)
+        return tf.tensordot(x, kernel, 1) + self._variable(name + "/bias", [units], 0.0)
+
+    def batch_normalization(self, x, name):
+        """Batch normalization whose statistics never train: mean 0, variance 1, epsilon 0.001; [..., D] -> [..., D]."""
+        gamma, beta = (self._variable("%s/%s" % (name, part), [x.shape[-1]], initial)
+                       for part, initial in (("gamma", 1.0), ("beta", 0.0)))
+        return gamma * x / 1.001 ** 0.5 + beta
+
+    def dice(self, x, name):
+        """[..., D] -> [..., D]."""
+        alpha, beta = (self._variable(part + name, [x.shape[-1]], 0.0) for part in ("alpha", "beta"))
+        p = tf.sigmoid(beta * x / 1.001 ** 0.5)
+        return p * x + (1 - p) * alpha * x
+
+    def mlp(self, x, activation=None):
+        """The MLP 80-40-1 over the list `x`, with batch normalization before it: [B, I] -> [B]."""
+        activation = activation or (lambda hidden, _: tf.sigmoid(hidden))
+        x = self.batch_normalization(tf.concat(x, axis=-1), "b1")
+        x = activation(self.dense(x, 80, "f1"), "dice_1")
+        x = activation(self.dense(x, 40, "f2"), "dice_2")
+        return tf.squeeze(self.dense(x, 1, "f3"), axis=-1)
+
+    def mean(self, k, lengths):
+        """The mean of each history, normalized and through a dense layer: [B, T, H] -> [B, H]."""
+        mask = tf.sequence_mask(lengths, tf.shape(k)[1], k.dtype)               # [B, T]
+        u = tf.reduce_sum(k * tf.expand_dims(mask, -1), 1)                      # [B, H]
+        u = u / tf.cast(tf.expand_dims(lengths, 1), k.dtype)
+        return self.dense(self.batch_normalization(u, "batch_normalization"), 128, "dense")
+
+    def attention(self, q, k, lengths):
+        """Sums each history, weighted by its attention to the candidate: q [B, H], k [B, T, H] -> [B, H]."""
+        longest = tf.shape(k)[1]
+        q = tf.tile(q, [1, longest])                                            # [B, T * H]
+        q = tf.reshape(q, [-1, longest, 128])                                   # [B, T, H]
+        x = tf.concat([q, k, q - k, q * k], axis=-1)                            # [B, T, 4 H]
+        x = tf.sigmoid(self.dense(x, 80, "f1_att"))
+        x = tf.sigmoid(self.dense(x, 40, "f2_att"))
+        scores = tf.reshape(self.dense(x, 1, "f3_att"), [-1, 1, longest])       # [B, 1, T]
+        mask = tf.expand_dims(tf.sequence_mask(lengths, longest), 1)            # [B, 1, T]
+        scores = tf.where(mask, scores, tf.ones_like(scores) * PADDING)
+        weights = tf.nn.softmax(scores / 128 ** 0.5)
+        return tf.reshape(tf.matmul(weights, k), [-1, 128])
+
+
+def din(layers, i, k, lengths, activation=None):
+    u = layers.attention(i, k, lengths)                                         # [B, H]
+    u = layers.dense(layers.batch_normalization(u, "batch_normalization"), 128, "hist_fcn")
+    return layers.mlp([u, i, u * i], activation)
+
+
+def din_dice(layers, i, k, lengths):
+    return din(layers, i, k, lengths, layers.dice)
+
+
+def pnn(layers, i, k, lengths):
+    u = layers.mean(k, lengths)                                                 # [B, H]
+    return layers.mlp([u, i, u * i])
+
+
+def deepFM(layers, i, k, lengths):  # noqa: N802  as its folder is called
+    u = layers.mean(k, lengths)                                                 # [B, H]
+    fm = tf.stack([tf.reduce_sum(u * i, axis=1), u[:, 0] + i[:, 0]], axis=1)    # [B, 2]
+    return layers.mlp([u, i]) + tf.squeeze(layers.dense(fm, 1, "f_fm"), axis=-1)
+
+
+def wide_deep(layers, i, k, lengths):
+    u = layers.mean(k, lengths)                                                 # [B, H]
+    wide = tf.stack([u[:, 0] * i[:, 0], u[:, 127] * i[:, 127], u[:, 64] * i[:, 64]], axis=1)  # [B, 3]
+    return layers.mlp([u, i]) + tf.squeeze(layers.dense(wide, 1, "f_wide"), axis=-1)
+
+
+# A function of layers, candidates [B, H], histories [B, T, H] and their lengths [B], which gives [B] logits without item bias.
+REFERENCES = {reference.__name__: reference for reference in (din, din_dice, pnn, deepFM, wide_deep)}
+
+
+def logit(model, layers, items, histories, lengths):
+    """The score of each item, before the sigmoid.
+
+    Args:
+      model: a key of REFERENCES.
+      layers: `Layers`.
+      items: [B].
+      histories: [B, T], with any items behind the end of a history.
+      lengths: [B].
+
+    Returns:
+      [B] logits.
+
+    Raises:
+      UserError: there is no such model here.
+    """
+    if model not in REFERENCES:
+        raise UserError("benchmarks/padded.py has no %s to compare with; write it there, or choose one of: %s"
+                        % (model, " ".join(REFERENCES)))
+    return REFERENCES[model](layers, layers.embed(items), layers.embed(histories), lengths) + layers.item_bias(items)
+
+
+# ---- the side of the benchmarks --------------------------------------------------------------------------------------
 
 def train_inputs(examples, batch_size):
     """Yields (items [B], labels [B], histories [B, T], lengths [B]) of a list of (history, item, label)."""
@@ -48,12 +177,11 @@ def _pad(chunk, lengths):
 
 
 class PaddedModel:
-    """One of the five models, in the default graph.
+    """One of the models, in the default graph.
 
     Args:
-      name: "din", "din_dice", "pnn", "deepFM" or "wide_deep".
-      item_count, cate_count: number of items and of categories.
-      cate_list: [item_count] category of each item.
+      name: a key of REFERENCES.
+      catalogue: a `Catalogue`, or a data set.
       optimizer: "sgd" or "adam"; None for a graph that only scores.
 
     Attributes:
@@ -61,10 +189,7 @@ class PaddedModel:
       variables: the trainable variables.
     """
 
-    def __init__(self, name, item_count, cate_count, cate_list, optimizer=None):
-        self.name = name
-        self.item_count, self.cate_count = item_count, cate_count
-        self.cate_list = tf.constant(cate_list, tf.int32)
+    def __init__(self, name, catalogue, optimizer=None):
         self.i = tf.placeholder(tf.int32, [None])           # [B] items to train on; in inference the positives
         self.j = tf.placeholder(tf.int32, [None])           # [B] the negatives
         self.y = tf.placeholder(tf.float32, [None])         # [B] labels
@@ -72,9 +197,10 @@ class PaddedModel:
         self.lengths = tf.placeholder(tf.int32, [None])     # [B]
         self.learning_rate = tf.placeholder(tf.float32, [])
         self.global_step = tf.train.get_or_create_global_step()
+        layers = Layers(_variable, tf.constant(catalogue.cate_list, tf.int32), catalogue.cate_count)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            self.logits = self._logit(self.i)
-            self.other_logits = self._logit(self.j)
+            self.logits, self.other_logits = (logit(name, layers, items, self.histories, self.lengths)
+                                              for items in (self.i, self.j))
         self.variables = tf.trainable_variables()
         if optimizer:
             self.loss = tf.reduce_mean(
@@ -111,75 +237,6 @@ class PaddedModel:
         return np.stack(self.session.run([self.logits, self.other_logits], feed_dict={
             self.i: positives, self.j: negatives, self.histories: histories, self.lengths: lengths}), axis=1)
 
-    def _embed(self, items):
-        """[...] -> [..., H]."""
-        item_emb_w = tf.get_variable("item_emb_w", [self.item_count, 64])
-        cate_emb_w = tf.get_variable("cate_emb_w", [self.cate_count, 64])
-        return tf.concat([tf.nn.embedding_lookup(item_emb_w, items),
-                          tf.nn.embedding_lookup(cate_emb_w, tf.gather(self.cate_list, items))], axis=-1)
 
-    def _logit(self, items):
-        """The score of each item, before the sigmoid: [B] -> [B]."""
-        i = self._embed(items)                                                  # [B, H]
-        k = self._embed(self.histories)                                         # [B, T, H]
-        if self.name in ("din", "din_dice"):
-            u = self._attention(i, k)                                           # [B, H]
-            u = dense(batch_normalization(u, "batch_normalization"), 128, "hist_fcn")
-        else:
-            mask = tf.sequence_mask(self.lengths, tf.shape(k)[1], tf.float32)   # [B, T]
-            u = tf.reduce_sum(k * tf.expand_dims(mask, -1), 1)                  # [B, H]
-            u = u / tf.cast(tf.expand_dims(self.lengths, 1), tf.float32)
-            u = dense(batch_normalization(u, "batch_normalization"), 128, "dense")
-
-        x = [u, i] if self.name in ("deepFM", "wide_deep") else [u, i, u * i]
-        x = batch_normalization(tf.concat(x, axis=-1), "b1")
-        x = self._activation(dense(x, 80, "f1"), "dice_1")
-        x = self._activation(dense(x, 40, "f2"), "dice_2")
-        item_b = tf.get_variable("item_b", [self.item_count], initializer=tf.zeros_initializer())
-        logit = tf.reshape(dense(x, 1, "f3"), [-1]) + tf.gather(item_b, items)
-        if self.name == "deepFM":
-            fm = tf.stack([tf.reduce_sum(u * i, axis=1), u[:, 0] + i[:, 0]], axis=1)
-            logit += tf.reshape(dense(fm, 1, "f_fm"), [-1])
-        if self.name == "wide_deep":
-            wide = tf.stack([u[:, 0] * i[:, 0], u[:, 127] * i[:, 127], u[:, 64] * i[:, 64]], axis=1)
-            logit += tf.reshape(dense(wide, 1, "f_wide"), [-1])
-        return logit
-
-    def _attention(self, q, k):
-        """Sums each history, weighted by its attention to the candidate: q [B, H], k [B, T, H] -> [B, H]."""
-        longest = tf.shape(k)[1]
-        q = tf.tile(q, [1, longest])                                            # [B, T * H]
-        q = tf.reshape(q, [-1, longest, 128])                                   # [B, T, H]
-        x = tf.concat([q, k, q - k, q * k], axis=-1)                            # [B, T, 4 H]
-        x = tf.sigmoid(dense(x, 80, "f1_att"))
-        x = tf.sigmoid(dense(x, 40, "f2_att"))
-        scores = tf.reshape(dense(x, 1, "f3_att"), [-1, 1, longest])            # [B, 1, T]
-        mask = tf.expand_dims(tf.sequence_mask(self.lengths, longest), 1)       # [B, 1, T]
-        scores = tf.where(mask, scores, tf.ones_like(scores) * PADDING)
-        weights = tf.nn.softmax(scores / 128 ** 0.5)
-        return tf.reshape(tf.matmul(weights, k), [-1, 128])
-
-    def _activation(self, x, name):
-        """Sigmoid, or Dice in its place."""
-        if self.name != "din_dice":
-            return tf.sigmoid(x)
-        alpha = tf.get_variable("alpha" + name, [x.shape[-1]], initializer=tf.zeros_initializer())
-        beta = tf.get_variable("beta" + name, [x.shape[-1]], initializer=tf.zeros_initializer())
-        p = tf.sigmoid(beta * x / 1.001 ** 0.5)
-        return p * x + (1 - p) * alpha * x
-
-
-def dense(x, units, name):
-    """x kernel + bias: [..., I] -> [..., units]."""
-    with tf.variable_scope(name):
-        kernel = tf.get_variable("kernel", [x.shape[-1], units])
-        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
-    return tf.tensordot(x, kernel, 1) + bias
-
-
-def batch_normalization(x, name):
-    """Batch normalization whose statistics never train: mean 0, variance 1, epsilon 0.001; [..., D] -> [..., D]."""
-    with tf.variable_scope(name):
-        gamma = tf.get_variable("gamma", [x.shape[-1]], initializer=tf.ones_initializer())
-        beta = tf.get_variable("beta", [x.shape[-1]], initializer=tf.zeros_initializer())
-    return gamma * x / 1.001 ** 0.5 + beta
+def _variable(name, shape, initial):
+    return tf.get_variable(name, shape, initializer=None if initial is None else tf.constant_initializer(initial))

@@ -10,9 +10,12 @@ import os
 
 import numpy as np
 
-from benchmarks.measure import SEED, Ours, Table, add_common_arguments, own_training, steps_that_last, timed
+from benchmarks.command import Table, add_common_arguments
+from benchmarks.measure import steps_that_last, timed
+from benchmarks.sides import SEED, Ours, training_flags
 from benchmarks.train import batches
-from utils.commands import MODELS, at_least, positive_float
+from utils import models
+from utils.commands import at_least, positive_float
 from utils.dataset import Dataset, TrainSet
 from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.files import ROOT, Parser, replacing, run_main
@@ -44,7 +47,7 @@ def measure(arguments, history_length, items, batch_size, optimizer):
     """Throughputs of training with these sizes, one per round, in recommendations per second."""
     dataset = random_dataset(history_length, items, EPOCH * batch_size)
     ours = Ours(arguments.model, True, dataset, batch_size, arguments.threads, optimizer)
-    stream = ours.prepared(batches(dataset, batch_size))
+    stream = ours.prefetch(batches(dataset, batch_size))
     steps = steps_that_last(arguments.seconds, ours.step, stream)
     rates = [steps * batch_size / timed(ours.step, itertools.islice(stream, steps))[0] for _ in range(arguments.rounds)]
     ours.close()
@@ -55,7 +58,7 @@ def measure(arguments, history_length, items, batch_size, optimizer):
 
 def settings(arguments):
     """Yields what is to be measured: dictionaries with the sizes, the optimizer, and which of them is varied."""
-    own, rates = own_training(arguments.model)
+    own, rates = training_flags(arguments.model)
     base = {"history_length": HISTORY, "items": ITEMS, "batch_size": BATCH_SIZE, "optimizer": own}
     for value in arguments.histories:
         yield dict(base, varied="history_length", history_length=value)
@@ -98,7 +101,7 @@ def plot(path, results, title):
 
 def main():
     parser = Parser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=MODELS, default="din", help="default: %(default)s")
+    parser.add_argument("--model", choices=models.names(), default="din", help="default: %(default)s")
     for name, values in (("histories", HISTORIES), ("items", ITEM_COUNTS), ("batch_sizes", BATCH_SIZES)):
         parser.add_argument("--" + name, type=at_least(1), nargs="+", default=values, metavar="SIZE",
                             help="default: " + " ".join(map(str, values)))

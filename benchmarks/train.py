@@ -7,7 +7,9 @@ import itertools
 import numpy as np
 
 from benchmarks import padded
-from benchmarks.measure import SEED, Task, make_parser, run
+from benchmarks.command import make_parser
+from benchmarks.measure import Task, run
+from benchmarks.sides import SEED
 from utils.batches import train_batches
 from utils.files import run_main
 

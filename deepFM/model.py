@@ -19,8 +19,7 @@ section 2.1; in the form that the authors of DIN compare with (the first element
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.columns import axis_of_units, unit, width_of
-from utils.layers import beside_each, dense, mean_pooling, mlp, score
+from utils.layers import dense, mean_pooling, mlp, score, width_of
 from utils.tf1 import tf
 
 
@@ -32,20 +31,18 @@ class Model(BaseModel):
 
         Args:
           history: `History` of B users.
-          candidate: [B, C] item ids.
+          candidate: `Items` [B, C].
 
         Returns:
           [B, C] logits.
         """
         with tf.name_scope("embedding"):
-            k, i = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
+            k, i = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("pooling"):
-            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
-            u = dense(u, width_of(u), "dense", norm="batch_normalization")
-            u = beside_each(u, i)                                               # [B, C, H]
+            u = mean_pooling(k, history)                                        # [B, 1, H], for all candidates
+            u = dense(u, width_of(u), "dense", norm="batch_normalization")      # [B, 1, H]
         with tf.name_scope("fm"):
-            axis = axis_of_units(i)
-            x = tf.stack([tf.reduce_sum(u * i, axis), unit(u, 0) + unit(i, 0)], axis)  # [B, C, 2]
+            x = tf.stack([tf.reduce_sum(u * i, -1), u[..., 0] + i[..., 0]], -1)  # [B, C, 2]
             fm = score(x, "f_fm")                                               # [B, C]
         with tf.name_scope("mlp"):
             return mlp([u, i]) + fm + self.item_bias(candidate)

@@ -7,13 +7,12 @@
 Where the paper standardizes x over the batch, the authors' code has moving statistics that never train (mean 0,
 variance 1, epsilon 0.001) and learns the scale, beta. alpha and beta have one value per unit and start at 0.
 """
-from utils.columns import for_units_of, width_of
-from utils.layers import BATCH_NORM_SCALE, vector
+from utils.layers import BATCH_NORM_SCALE, vector, width_of
 from utils.tf1 import tf
 
 
 def dice(x, name):
-    """dice(x): [..., D] -> [..., D], or in columns (columns.py) [..., D, C]; variables alpha<name> and beta<name>."""
-    alpha, beta = (for_units_of(x, vector(prefix + name, width_of(x))) for prefix in ("alpha", "beta"))  # [D] each
+    """dice(x): [..., D] -> [..., D]; variables alpha<name> and beta<name> [D]."""
+    alpha, beta = vector("alpha" + name, width_of(x)), vector("beta" + name, width_of(x))
     p = tf.sigmoid(beta * BATCH_NORM_SCALE * x)
     return x * (p + (1 - p) * alpha)

@@ -2,16 +2,12 @@
 import os
 import sys
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(FOLDER))
-
-from utils import timing  # imported first: its clock counts this script's start-up
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.commands import train
-from utils.files import run_main
 
 # The authors' hyperparameters; the learning rate falls to a tenth at step 336,000 (utils/engine/optimizers.py).
 OPTIMIZER = "sgd"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 
 if __name__ == "__main__":
-    run_main(lambda: train(FOLDER, __doc__, OPTIMIZER, LEARNING_RATES))
+    train(__file__, OPTIMIZER, LEARNING_RATES)

@@ -2,12 +2,8 @@
 import os
 import sys
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(FOLDER))
-
-from utils import timing  # imported first: its clock counts this script's start-up
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.commands import infer
-from utils.files import run_main
 
 if __name__ == "__main__":
-    run_main(lambda: infer(FOLDER, __doc__))
+    infer(__file__)

@@ -18,8 +18,7 @@ form that the authors of DIN compare with (the element-wise product in place of 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.columns import width_of
-from utils.layers import beside_each, dense, mean_pooling, mlp
+from utils.layers import dense, mean_pooling, mlp, width_of
 from utils.tf1 import tf
 
 
@@ -31,16 +30,15 @@ class Model(BaseModel):
 
         Args:
           history: `History` of B users.
-          candidate: [B, C] item ids.
+          candidate: `Items` [B, C].
 
         Returns:
           [B, C] logits.
         """
         with tf.name_scope("embedding"):
-            k, i = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
+            k, i = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("pooling"):
-            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
-            u = dense(u, width_of(u), "dense", norm="batch_normalization")
-            u = beside_each(u, i)                                               # [B, C, H]
+            u = mean_pooling(k, history)                                        # [B, 1, H], for all candidates
+            u = dense(u, width_of(u), "dense", norm="batch_normalization")      # [B, 1, H]
         with tf.name_scope("mlp"):
             return mlp([u, i, u * i]) + self.item_bias(candidate)

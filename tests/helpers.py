@@ -1,4 +1,5 @@
 """What several tests share: small data, graphs with known variables, scripts as processes."""
+import csv
 import json
 import os
 import subprocess
@@ -6,18 +7,32 @@ import sys
 import zlib
 
 import numpy as np
+import pytest
 
+from utils import batches
 from utils.batches import Batch
-from utils.commands import model_class
-from utils.dataset import Dataset, build_sets
+from utils.commands import infer_parser, train_parser
+from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT
+from utils.infer_loop import infer
+from utils.models import model_class
+from utils.engine.embeddings import Catalogue
+from utils.engine.scoring_graph import ScoringGraph
 from utils.engine.session import Session
+from utils.engine.training_graph import TrainingGraph
 from utils.tf1 import tf
 from utils.towers import session_config
+from utils.train_loop import train
+
+RATES = {"sgd": 1.0, "adam": 0.001}
 
 
 def golden(name):
-    with open(os.path.join(ROOT, "tests", "golden", name + ".json")) as file:
+    """What tests/golden has of `name`; where it has nothing the test is skipped."""
+    path = os.path.join(ROOT, "tests", "golden", name + ".json")
+    if not os.path.exists(path):
+        pytest.skip("there are no golden values of %s" % name)
+    with open(path) as file:
         return json.load(file)
 
 
@@ -32,21 +47,28 @@ def flat_batch(histories, candidates, labels=None):
 
 
 class Graph:
-    """A started model in a graph and session of its own, to be used in a `with` statement."""
+    """A `TrainingGraph`, or without an optimizer a `ScoringGraph`, in a graph and session of its own, in a `with` statement.
 
-    def __init__(self, name, item_count, cate_count, cate_list, num_accelerators=1, optimizer="sgd", seed=1,
-                 shards=1):
-        self.graph = tf.Graph()
-        with self.graph.as_default():
+    It has the attributes of that graph. `model` is a name or a class.
+    """
+
+    def __init__(self, model, catalogue, num_accelerators=1, optimizer="sgd", seed=1, shards=1):
+        model = model_class(model) if isinstance(model, str) else model
+        self.tf_graph = tf.Graph()
+        with self.tf_graph.as_default():
             tf.set_random_seed(seed)
-            self.model = model_class(name)(item_count, cate_count, cate_list, num_accelerators, optimizer, shards)
-            self.session = Session(config=session_config(num_accelerators, len(self.model.inputs)))
+            self.built = (TrainingGraph(model, catalogue, optimizer, num_accelerators, shards) if optimizer
+                          else ScoringGraph(model, catalogue))
+            self.session = Session(config=session_config(num_accelerators, num_accelerators * shards))
             self.initialize = tf.global_variables_initializer()
             self.session.run(self.initialize)
-        self.model.start(self.session)
+        self.built.start(self.session)
+
+    def __getattr__(self, name):
+        return getattr(self.built, name)
 
     def __enter__(self):
-        self._entered = self.graph.as_default()
+        self._entered = self.tf_graph.as_default()
         self._entered.__enter__()
         return self
 
@@ -54,22 +76,43 @@ class Graph:
         self._entered.__exit__(*error)
         self.session.close()
 
+    def load(self, values):
+        """Gives each variable the value in `values`, a dictionary by name."""
+        for variable in self.variables:
+            variable.load(values[variable.op.name], self.session)
+
     def load_known_values(self):
         """Gives each variable the values that the golden files are made with; the optimizer starts anew."""
         self.session.run(self.initialize)
-        for variable in self.model.variables:
+        for variable in self.variables:
             name = variable.op.name
             values = np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, variable.shape.as_list())
             variable.load(values + name.endswith("gamma"), self.session)
 
+    def values(self):
+        """The value of each variable by name."""
+        return self.session.run({variable.op.name: variable for variable in self.variables})
+
+    def train(self, batch, learning_rate):
+        """The loss of a step on `batch`, a `Batch`."""
+        packed, = self.built.pack_for_training([batch])
+        return self.built.train(packed, learning_rate)
+
     def feeds(self, batch):
-        return {self.model.packed: next(self.model.prepared([batch])).packed}
+        packed, = self.built.pack_for_training([batch])
+        return {self.built.packed: packed.packed}
 
     def gradients(self, batch):
         """The loss's gradients by variable name, dense."""
         dense = {variable.op.name: tf.convert_to_tensor(gradient)
-                 for variable, gradient in zip(self.model.variables, self.model.gradients)}
+                 for variable, gradient in zip(self.variables, self.built.gradients)}
         return self.session.run(dense, self.feeds(batch))
+
+
+def has_attention(name):
+    """Whether a model has attention."""
+    with Graph(name, Catalogue(3, 2, np.array([0, 1, 0])), optimizer=None) as graph:
+        return graph.attention is not None
 
 
 def random_dataset(users=60, items=50, categories=7, seed=0):
@@ -87,3 +130,34 @@ def run_script(*command, **options):
     return subprocess.run([sys.executable] + [str(part) for part in command], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, env=environment,
                           cwd=str(options.pop("cwd", ROOT)), timeout=300, **options)
+
+
+class Folder:
+    """A model's folder with a data set, in which to train and infer as the scripts do."""
+
+    def __init__(self, path, dataset=None, model="din"):
+        self.path, self.model = str(path), model
+        os.makedirs(self.path, exist_ok=True)
+        write_dataset(os.path.join(self.path, "dataset.pkl"), random_dataset() if dataset is None else dataset)
+        self.save_path = os.path.join(self.path, "save_path")
+
+    def _arguments(self, parser, flags):
+        return parser.parse_args(["--results", os.path.join(self.path, "results")] + [str(flag) for flag in flags])
+
+    def train(self, *flags):
+        parser = train_parser(self.path, "", "sgd", RATES)
+        train(model_class(self.model), batches, self.model, self._arguments(parser, flags))
+        return self.rows("train")[-1]
+
+    def infer(self, *flags):
+        infer(model_class(self.model), batches, self.model, self._arguments(infer_parser(self.path, ""), flags))
+        return self.rows("infer")[-1]
+
+    def rows(self, stage):
+        with open(os.path.join(self.path, "results", "results_%s.csv" % stage), newline="") as file:
+            return list(csv.DictReader(file))
+
+    def latest_variables(self):
+        """The values of the latest checkpoint by name."""
+        reader = tf.train.load_checkpoint(os.path.join(self.save_path, "latest"))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

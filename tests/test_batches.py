@@ -52,7 +52,7 @@ def test_skipped_batches_are_left_out_and_the_rest_is_the_same():
 @pytest.mark.parametrize("together", [1, 30, 100, 10 ** 6])
 def test_batches_do_not_depend_on_how_many_are_made_together(monkeypatch, together):
     expected = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
-    monkeypatch.setattr(batching, "MADE_TOGETHER", together)
+    monkeypatch.setattr(batching, "GROUP", together)
     found = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
     assert len(found) == len(expected)
     for left, right in zip(found, expected):

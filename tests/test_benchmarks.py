@@ -12,9 +12,10 @@ from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
 from benchmarks.floor import Floor, multiply_adds, operands, products
-from benchmarks.measure import Ours, Padded, find_dataset
+from benchmarks.command import make_parser
+from benchmarks.sides import Ours, Padded, find_dataset
 from tests.helpers import golden, random_dataset, run_script
-from utils.commands import MODELS
+from utils.engine.embeddings import Catalogue
 from utils.dataset import write_dataset
 from utils.files import UserError
 from utils.tf1 import tf
@@ -32,8 +33,8 @@ class PaddedGraph:
     def __init__(self, name, case, optimizer):
         self.graph = tf.Graph()
         with self.graph.as_default():
-            self.model = padded.PaddedModel(name, case["sizes"]["item_count"], case["sizes"]["cate_count"],
-                                            case["cate_list"], optimizer)
+            self.model = padded.PaddedModel(name, Catalogue(case["sizes"]["item_count"], case["sizes"]["cate_count"],
+                                                            case["cate_list"]), optimizer)
             self.session = tf.Session()
             self.session.run(tf.global_variables_initializer())
         self.model.start(self.session)
@@ -47,7 +48,7 @@ class PaddedGraph:
         self.session.close()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(padded.REFERENCES))
 def test_the_padded_side_equals_the_golden_values(name):
     case = golden(name)
     batch, expected = case["batch"], case["expected"]
@@ -77,18 +78,18 @@ def same_batches(benchmark, batch_size, count):
     return batches, list(task.padded_inputs(examples, batch_size))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(padded.REFERENCES))
 def test_both_sides_give_the_same_losses_updates_and_scores(name):
     ours, other = Ours(name, True, DATASET, 24), Padded(name, True, DATASET, 24)
     try:
         other.model.load(ours.values())
         for batch, inputs in zip(*same_batches(train_benchmark, 24, 3)):
-            assert ours.step(batch) == pytest.approx(other.step(inputs), rel=1e-5)
+            assert ours.first_step(batch) == pytest.approx(other.step(inputs), rel=1e-5)
         updated = ours.values()
         for variable, value in zip(other.model.variables, other.session.run(other.model.variables)):
             np.testing.assert_allclose(updated[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
         for batch, inputs in zip(*same_batches(infer_benchmark, 10, 2)):
-            np.testing.assert_allclose(ours.model.score(batch), other.model.score(inputs), atol=1e-3)
+            np.testing.assert_allclose(ours.graph.score(batch), other.model.score(inputs), atol=1e-3)
     finally:
         ours.close()
         other.close()
@@ -109,7 +110,7 @@ def test_the_floor_holds_every_product_of_din(benchmark, candidates):
     layers after them: their beta takes a product with the kernel. Scoring has no products of an item or of variables alone."""
     batches, _ = same_batches(benchmark, 8, 2)
     ours = Ours("din", benchmark.TASK.training, DATASET, 8)
-    ours.step(batches[0])
+    ours.first_step(batches[0])
     ops, shapes = ours.shapes(batches)
     ours.close()
     for batch, (shapes_of_call,) in zip(batches, shapes):
@@ -204,7 +205,7 @@ def test_without_json_the_table_is_what_is_printed(data, capsys, monkeypatch):
     monkeypatch.setattr(measure, "peak_memory", lambda *_: {8: None})  # as where the system does not tell
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(data / "dataset.pkl"), "--model", "deepFM",
                                       "--batch_sizes", "8", "--rounds", "1", "--seconds", "0.05"])
-    measure.run(train_benchmark.TASK, measure.make_parser("train", ""))
+    measure.run(train_benchmark.TASK, make_parser("train", ""))
     title, _, heading, row = capsys.readouterr().out.splitlines()
     assert title.startswith("train, deepFM on random; ") and tf.__version__ in title
     assert heading.split()[:3] == ["batch", "ours", "padded"] and row.split()[0] == "8"
@@ -219,7 +220,7 @@ def test_without_json_the_table_is_what_is_printed(data, capsys, monkeypatch):
 ])
 def test_bad_flags_are_one_line(flags, error):
     with pytest.raises(UserError) as raised:
-        measure.make_parser("train", "").parse_args(flags)
+        make_parser("train", "").parse_args(flags)
     assert str(raised.value).startswith(error) and "\n" not in str(raised.value)
 
 
@@ -232,7 +233,7 @@ def test_errors_are_one_line_and_exit_status_1():
 def test_a_batch_larger_than_the_data_is_an_error(data, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["infer", "--data", str(data), "--batch_sizes", "81"])
     with pytest.raises(UserError, match="a batch of 81 is larger than the 80 examples of random; lower --batch_sizes"):
-        measure.run(infer_benchmark.TASK, measure.make_parser("infer", ""))
+        measure.run(infer_benchmark.TASK, make_parser("infer", ""))
 
 
 def test_a_prepared_folder_of_the_project_is_found(tmp_path):

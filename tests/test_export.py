@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers import Graph, flat_batch, random_dataset
+from tests.helpers import Folder, Graph, flat_batch, random_dataset
 from tests.oracle import padded
 from tests.test_names import DATASET as NAMED, written as write_names
-from tests.test_training import Folder
 from utils.serving import export as exporting
 from utils.batches import flat_histories
-from utils.commands import MODELS, export_parser, model_class
+from utils.commands import export_parser
 from utils.files import UserError, replacing_folder
+from utils.models import model_class, names
 from utils.tf1 import tf
 
 DATASET = random_dataset()
@@ -75,13 +75,13 @@ class Exported:
     def expected(self, batch=BATCH):
         """(the logits of `batch`, the learned item biases)."""
         reader = tf.train.load_checkpoint(self.path("ckpt"))
-        with Graph(self.name, ITEMS, DATASET.cate_count, DATASET.cate_list, optimizer=None) as graph:
-            for variable in graph.model.variables:
-                variable.load(reader.get_tensor(variable.op.name), graph.session)
-            return graph.model.score(batch), reader.get_tensor("item_b")
+        with Graph(self.name, DATASET, optimizer=None) as graph:
+            graph.load({variable.op.name: reader.get_tensor(variable.op.name) for variable in graph.variables})
+            has_bias = "item_b" in graph.values()
+            return graph.score(batch), reader.get_tensor("item_b") if has_bias else np.zeros(ITEMS, np.float32)
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=names())
 def exported(request, tmp_path_factory):
     return Exported(tmp_path_factory.mktemp("export"), request.param)
 

@@ -69,12 +69,11 @@ CURVE = [dict(dict.fromkeys(POINT, 0.5), train_loss=None), dict.fromkeys(POINT, 
 
 def read_state(folder):
     """As train.py --resume reads it."""
-    from utils import train_loop
-    from utils.runs import checkpoints  # not above: they import TensorFlow, which the others do without
+    from utils.runs import checkpoints, identity  # not above: they import TensorFlow, which the others do without
 
     state = checkpoints.Checkpoints(folder, None).state()
-    train_loop.check_identity(state["run"], {"model": "din"}, folder)
-    train_loop.check_state(state, STATE, folder)
+    identity.check_identity(state["run"], {"model": "din"}, folder)
+    identity.check_state(state, STATE, folder)
 
 
 def row(batch_size):

@@ -7,7 +7,7 @@ import pytest
 
 from utils.files import ROOT
 
-FILES = ("tests/test_models.py", "tests/test_optimizers.py", "tests/test_top_k.py")
+FILES = ("tests/test_models.py", "tests/test_optimizers.py", "tests/test_ranking.py", "tests/test_contract.py")
 
 
 @pytest.fixture

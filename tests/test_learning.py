@@ -5,7 +5,7 @@ import pytest
 from tests.helpers import Graph, golden
 from utils import metrics
 from utils.batches import test_batches as batches_of_test, train_batches
-from utils.commands import MODELS
+from utils.models import names
 from utils.dataset import Dataset, build_sets, read_dataset
 from utils.make_sample import SIZES, Sizes, make_purchases
 
@@ -26,12 +26,12 @@ def sample(sizes, seed):
 def train(graph, dataset, epochs, lr, seed=1):
     for epoch in range(epochs):
         for batch in train_batches(dataset.train, 256, seed, epoch):
-            graph.model.train(batch, lr)
+            graph.train(batch, lr)
 
 
 def scores(graph, test, batch_size=1024):
     """[users, 2] logits of the positive and the negative of a TestSet."""
-    return np.concatenate([graph.model.score(batch) for batch in batches_of_test(test, batch_size)])
+    return np.concatenate([graph.score(batch) for batch in batches_of_test(test, batch_size)])
 
 
 def gauc(graph, test):
@@ -39,7 +39,7 @@ def gauc(graph, test):
 
 
 def model(name, dataset, seed=1):
-    return Graph(name, dataset.item_count, dataset.cate_count, dataset.cate_list, optimizer="adam", seed=seed)
+    return Graph(name, dataset, optimizer="adam", seed=seed)
 
 
 def gauc_without_history(dataset):
@@ -75,7 +75,7 @@ def test_on_real_purchases_din_nears_its_reference_in_two_epochs(beauty):
         assert gauc(graph, dataset.test) > golden("gauc_amazon_beauty")["adam_0.001_batch_256_5_epochs"]["din"] - 0.01
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=names())
 def trained(request):
     """(a model that has learnt something, its data)."""
     dataset = sample(TINY, 1234)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
+from utils.models import names
 from utils.runs import locks
 from utils.dataset import write_dataset
 from utils.files import ROOT, UserError
@@ -71,9 +72,9 @@ def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(pr
     assert run(project, "./train.sh", "--max_steps", 1, **settings).returncode == 0
     done = run(project, "./infer.sh", "--num_ads", 6, **settings)
     assert done.returncode == 0, done.stderr
-    found = rows(project, "infer")
-    assert [row["model"] for row in found] == ["din", "din_dice", "deepFM", "pnn", "wide_deep"]
-    for row in found:
+    inferred = rows(project, "infer")
+    assert [row["model"] for row in inferred] == names() == ["deepFM", "din", "din_dice", "pnn", "wide_deep"]
+    for row in inferred:
         assert (row["num_accelerators"], row["batch_size"]) == ("2", "32")
         assert int(row["recommendations"]) == 6 * len(random_dataset().test.users)
 
@@ -201,7 +202,7 @@ def test_inference_before_training_says_to_train_first(project):
 def test_an_unknown_model_is_an_error(project, script):
     done = run(project, script, MODELS="din dien")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: no model dien; MODELS is 'all' or some of: din din_dice deepFM pnn wide_deep\n"
+    assert done.stderr == "error: no model dien; MODELS is 'all' or some of: deepFM din din_dice pnn wide_deep\n"
 
 
 @pytest.mark.parametrize("command", [["./prepare_dataset.sh", "--sample", "huge"], ["./prepare_dataset.sh", "real"],

@@ -14,14 +14,14 @@ import time
 import numpy as np
 import pytest
 
-from tests.helpers import random_dataset
-from tests.test_training import Folder
+from tests.helpers import Folder, random_dataset
 from utils.batches import draw_ads, test_batches as batches_of_test
-from utils.commands import export_parser, model_class
+from utils.commands import export_parser
+from utils.engine.scoring_graph import ScoringGraph
 from utils.serving.export import export
 from utils.files import ROOT
-from utils.infer_loop import restored
-from utils.train_loop import build
+from utils.models import model_class
+from utils.serving.restore import restored
 
 REQUESTS = int(os.environ.get("SERVING_REQUESTS", 400))
 CLIENTS, USERS, ADS = 4, 5, 20  # clients at a time; users in a request, and candidates of each
@@ -54,15 +54,14 @@ class Served:
         export(model_class("din"), "din", arguments)
         self.version, = os.listdir(os.path.join(folder.save_path, "saved_model"))
         self.inputs, self.logits = [], []
-        def make():
-            return build(model_class("din"), DATASET, 1, USERS)
 
         def draw(rows):
             return draw_ads(rows, ADS - 2, DATASET.item_count, seed=1)
 
-        with restored(make, "din", DATASET, folder.save_path) as (model, _, _):
+        with restored(lambda: ScoringGraph(model_class("din"), DATASET), "din", DATASET, folder.save_path) as (graph, session, _):
+            graph.start(session)
             for batch in batches_of_test(DATASET.test, USERS, ADS, draw):
-                self.logits.append(model.score(batch))
+                self.logits.append(graph.score(batch))
                 self.inputs.append(self._inputs(batch))
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", os.path.join(ROOT, "examples", "serve.py"),

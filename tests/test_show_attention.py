@@ -62,7 +62,7 @@ def test_a_users_purchases_are_shown_with_their_weights(trained, user, number):
 @pytest.mark.parametrize("flags, error", [
     (["--user", "A99"], "there is no user A99; give a reviewerID, or a number from 0 to 29"),
     (["--user", "30"], "there is no user 30; give a reviewerID, or a number from 0 to 29"),
-    (["--user", "1", "--model", "pnn"], "argument --model: invalid choice: 'pnn' (choose from "),
+    (["--user", "1", "--model", "pnn"], "pnn has no attention to show; give --model one that has, such as din"),
     (["--user", "1", "--save_path", "nowhere"], "no checkpoint nowhere/ckpt; train first: python train.py"),
     (["--user", "1", "--model", "din_dice"], "the checkpoint in "),
 ])

@@ -13,14 +13,15 @@ from google.protobuf import text_format
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.projector import projector_config_pb2
 
-from tests.helpers import Graph, golden, random_dataset, run_script
+from tests.helpers import RATES, Folder, Graph, golden, random_dataset, run_script
 from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
 from utils.runs.checkpoints import Checkpoints
-from utils.commands import MODELS, infer_parser, model_class, train_parser
+from utils.commands import infer_parser, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT, UserError
 from utils.infer_loop import infer
+from utils.models import model_class, names
 from utils.runs.locks import acquire
 from utils.data.pickles import dump_parts
 from utils.results import CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS
@@ -30,35 +31,6 @@ from utils.train_loop import train
 
 DATASET = random_dataset()
 EXAMPLES, USERS = len(DATASET.train.items), len(DATASET.test.users)
-RATES = {"sgd": 1.0, "adam": 0.001}
-
-
-class Folder:
-    """A model's folder with a data set, in which to train and infer as the scripts do."""
-
-    def __init__(self, path, dataset=DATASET, model="din"):
-        self.path, self.model = str(path), model
-        os.makedirs(self.path, exist_ok=True)
-        write_dataset(os.path.join(self.path, "dataset.pkl"), dataset)
-        self.save_path = os.path.join(self.path, "save_path")
-
-    def _arguments(self, parser, flags):
-        return parser.parse_args(["--results", os.path.join(self.path, "results")] + [str(flag) for flag in flags])
-
-    def train(self, *flags):
-        parser = train_parser(self.path, "", "sgd", RATES)
-        train(model_class(self.model), batches, self.model, self._arguments(parser, flags))
-        return self.rows("train")[-1]
-
-    def infer(self, *flags):
-        infer(model_class(self.model), batches, self.model, self._arguments(infer_parser(self.path, ""), flags))
-        return self.rows("infer")[-1]
-
-    def rows(self, stage):
-        with open(os.path.join(self.path, "results", "results_%s.csv" % stage), newline="") as file:
-            return list(csv.DictReader(file))
-
-
 @pytest.fixture
 def folder(tmp_path):
     return Folder(tmp_path / "din")
@@ -109,11 +81,6 @@ def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
     assert first["final_loss"] != other["final_loss"]
 
 
-def latest_variables(folder):
-    reader = tf.train.load_checkpoint(os.path.join(folder.save_path, "latest"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("num_accelerators", [1, 2])
 def test_a_run_that_stops_and_resumes_gives_what_an_uninterrupted_one_gives(tmp_path, optimizer, num_accelerators):
@@ -126,8 +93,8 @@ def test_a_run_that_stops_and_resumes_gives_what_an_uninterrupted_one_gives(tmp_
     resumed = parts.train(*flags, "--resume")
     for name in ("final_loss", "final_gauc", "final_auc", "steps", "recommendations"):
         assert resumed[name] == uninterrupted[name]
-    expected = latest_variables(whole)
-    for name, value in latest_variables(parts).items():
+    expected = whole.latest_variables()
+    for name, value in parts.latest_variables().items():
         np.testing.assert_array_equal(value, expected[name], name)
 
 
@@ -277,14 +244,14 @@ def test_inference_refuses_a_checkpoint_of_another_model_or_data_set(folder):
 
 
 def test_steps_scores_and_checkpoints_add_nothing_to_the_graph(tmp_path):
-    with Graph("din", DATASET.item_count, DATASET.cate_count, DATASET.cate_list) as own:
-        own.graph.finalize()  # whatever adds an operation from here on raises
-        checkpoints = Checkpoints(str(tmp_path), own.model.saver)
+    with Graph("din", DATASET) as graph:
+        graph.tf_graph.finalize()  # whatever adds an operation from here on raises
+        checkpoints = Checkpoints(str(tmp_path), graph.saver)
         for batch, _ in zip(batches.train_batches(DATASET.train, 32, seed=1, epoch=0), range(2)):
-            own.model.train(batch, 1.0)
-            own.model.score(batch)
-            checkpoints.save(own.session, {"run": {}, "state": {}}, best=True)
-            checkpoints.restore(own.session, "ckpt")
+            graph.train(batch, 1.0)
+            graph.score(batch)
+            checkpoints.save(graph.session, {"run": {}, "state": {}}, best=True)
+            checkpoints.restore(graph.session, "ckpt")
 
 
 def test_inference_refuses_a_damaged_checkpoint(folder):
@@ -356,7 +323,7 @@ def test_tensorboard_finds_a_histogram_of_each_evaluation(tmp_path, model, tags)
         assert sum(histogram.bucket) == histogram.num > 0
         if tag == "attention_weights":
             assert histogram.sum == pytest.approx(2 * USERS, rel=1e-5)  # two candidates each
-    norms = np.linalg.norm(latest_variables(folder)["item_emb_w"], axis=1)
+    norms = np.linalg.norm(folder.latest_variables()["item_emb_w"], axis=1)
     last = histograms[7, "embedding_norms/item_emb_w"]
     np.testing.assert_allclose([last.num, last.min, last.max, last.sum], [len(norms), norms.min(), norms.max(), norms.sum()],
                                rtol=1e-5)
@@ -471,7 +438,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(folder, monkeypatch,
     monkeypatch.setattr(train_loop, "learning_rate_at", lambda *arguments: float("nan") if arguments[-1] == step else 1.0)
     with pytest.raises(UserError, match=r" at step \d+; lower --lr \(the checkpoint of step 7 is kept in .*save_path\)"):
         folder.train(*TWO_EPOCHS)
-    assert all(np.isfinite(value).all() for value in latest_variables(folder).values())
+    assert all(np.isfinite(value).all() for value in folder.latest_variables().values())
     assert folder.infer()["checkpoint_step"] in ("7", "0")
 
 
@@ -507,7 +474,7 @@ def test_bad_flags_are_one_line_and_exit_status_1(flags, error):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", names())
 def test_a_checkpoint_of_the_originals_variables_is_loaded(tmp_path, name):
     """Dead variables and the counter of epochs included, without a state.json."""
     dataset = random_dataset(items=20, categories=5)
@@ -523,8 +490,7 @@ def test_a_checkpoint_of_the_originals_variables_is_loaded(tmp_path, name):
         tf.train.Saver().save(session, os.path.join(folder.save_path, "ckpt"))
     row = folder.infer("--batch_size", 16)
     assert row["checkpoint_step"] == "168000"
-    with Graph(name, 20, 5, dataset.cate_list) as graph:
-        for variable in graph.model.variables:
-            variable.load(values[variable.op.name], graph.session)
-        scores = np.concatenate([graph.model.score(batch) for batch in batches_of_test(dataset.test, 16)])
+    with Graph(name, dataset) as graph:
+        graph.load(values)
+        scores = np.concatenate([graph.score(batch) for batch in batches_of_test(dataset.test, 16)])
     assert float(row["gauc"]) == pytest.approx(np.mean(scores[:, 0] > scores[:, 1]), abs=1e-6)

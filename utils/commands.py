@@ -1,15 +1,15 @@
 """The commands train.py, infer.py and export.py, the same in every model's folder: their arguments, and what they call."""
 import argparse
+import functools
 import importlib
 import math
 import os
-import re
+import sys
 
-from utils.files import Parser, UserError
+from utils import timing  # noqa: F401  first of all: its clock counts a script's start-up
+from utils.files import Parser, UserError, run_main
+from utils.models import model_class, variants_of
 from utils.results import RESULTS
-
-
-MODELS = ("din", "din_dice", "deepFM", "pnn", "wide_deep")  # as the CSVs and the scripts call them
 
 
 def at_least(low):
@@ -45,9 +45,11 @@ def model_parser(folder, description):
     parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
                         help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
-    parser.set_defaults(dice=False)
-    if os.path.exists(os.path.join(folder, "model_dice.py")):
-        parser.add_argument("--dice", action="store_true", help="the Dice variant; its save_path is save_path/dice")
+    parser.set_defaults(variant="")
+    choice = parser.add_mutually_exclusive_group()
+    for variant in variants_of(os.path.basename(folder)):
+        choice.add_argument("--" + variant, action="store_const", dest="variant", const=variant, default="",
+                            help="the variant of model_%s.py; its save_path is save_path/%s" % (variant, variant))
     return parser
 
 
@@ -113,18 +115,12 @@ def export_parser(folder, description):
     return parser
 
 
-def model_class(name):
-    """The class of one of MODELS."""
-    folder, variant = re.match(r"(.+?)(_dice)?$", name).groups()
-    return importlib.import_module("%s.model%s" % (folder, variant or "")).Model
-
-
 def _parsed(folder, parser):
     """Parses the command line of a script of the model in `folder`; returns (arguments, what the CSVs call the model)."""
     arguments = parser.parse_args()
-    if arguments.dice and arguments.save_path == parser.get_default("save_path"):
-        arguments.save_path = os.path.join(arguments.save_path, "dice")
-    return arguments, os.path.basename(folder) + ("_dice" if arguments.dice else "")
+    if arguments.variant and arguments.save_path == parser.get_default("save_path"):
+        arguments.save_path = os.path.join(arguments.save_path, arguments.variant)
+    return arguments, "_".join(filter(None, (os.path.basename(folder), arguments.variant)))
 
 
 def _function(module, name):
@@ -132,19 +128,31 @@ def _function(module, name):
     return getattr(importlib.import_module(module), name)
 
 
-def _batches(folder):
-    """What the model in `folder` reads: its input.py."""
-    return importlib.import_module("%s.input" % os.path.basename(folder))
+def _command(run):
+    """A command of a model's folder: the function of the path of its script and further arguments, run as its main program."""
+    @functools.wraps(run)
+    def command(script, *arguments):
+        folder, description = os.path.dirname(os.path.abspath(script)), sys.modules["__main__"].__doc__
+        run_main(lambda: run(folder, description, *arguments))
+    return command
 
 
+@_command
+def build_dataset(folder, description):
+    """The command `python build_dataset.py` of a model's folder: remap.pkl -> dataset.pkl."""
+    _function("utils.dataset", "build_dataset")(folder, description)
+
+
+@_command
 def train(folder, description, optimizer, learning_rates):
-    """The command `python train.py` of the model in `folder`; the other arguments are train_parser's."""
+    """The command `python train.py`; the further arguments are train_parser's."""
     arguments, name = _parsed(folder, train_parser(folder, description, optimizer, learning_rates))
     _function("utils.train_loop", "train")(model_class(name), _batches(folder), name, arguments)
 
 
+@_command
 def infer(folder, description):
-    """The command `python infer.py` of the model in `folder`."""
+    """The command `python infer.py`."""
     arguments, name = _parsed(folder, infer_parser(folder, description))
     for flag in ("output", "users", "remap"):
         if getattr(arguments, flag) and not arguments.top_k:
@@ -155,9 +163,15 @@ def infer(folder, description):
         _function("utils.infer_loop", "infer")(model_class(name), _batches(folder), name, arguments)
 
 
+@_command
 def export(folder, description):
-    """The command `python export.py` of the model in `folder`."""
+    """The command `python export.py`."""
     arguments, name = _parsed(folder, export_parser(folder, description))
     if arguments.remap and arguments.format != "saved_model":
         raise UserError("--remap goes with --format saved_model; see export.py --help")
     _function("utils.serving.export", "export")(model_class(name), name, arguments)
+
+
+def _batches(folder):
+    """What the model in `folder` reads: its input.py."""
+    return importlib.import_module("%s.input" % os.path.basename(folder))

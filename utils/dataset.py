@@ -242,9 +242,9 @@ def dataset_of(path):
     return dataset
 
 
-def build_dataset(folder):
+def build_dataset(folder, description):
     """The command `python build_dataset.py` of the model in `folder`: remap.pkl -> dataset.pkl."""
-    parser = Parser(description="Builds dataset.pkl, what the models train and are tested on.")
+    parser = Parser(description=description)
     parser.add_argument("--remap", default=REMAP, help="integer ids, made by ./prepare_dataset.sh (default: %(default)s)")
     parser.add_argument("--output", default=os.path.join(folder, "dataset.pkl"), help="default: %(default)s")
     arguments = parser.parse_args()

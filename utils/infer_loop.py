@@ -1,5 +1,4 @@
 """Inference: the best checkpoint, a warm-up, timed scoring of the whole test set, the row in results_infer.csv."""
-import contextlib
 import functools
 import itertools
 import time
@@ -8,16 +7,16 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
-from utils.batches import draw_ads
-from utils.runs.checkpoints import BEST, Checkpoints
-from utils.dataset import fingerprint, read_dataset
+from utils.batches import draw_ads, prefetch
+from utils.dataset import read_dataset
+from utils.engine.scoring_graph import ScoringGraph
 from utils.results import add_rows, report_throughput
+from utils.runs.identity import settings
+from utils.runs.log import log
+from utils.serving.restore import restored
 from utils.serving.scoring import Scorer
-from utils.engine.session import Session
-from utils.tf1 import tf
 from utils.timing import Stopwatch, system_seconds
-from utils.towers import session_config, tower_devices
-from utils.train_loop import check_identity, log, settings
+from utils.towers import tower_devices
 
 WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kernels
 
@@ -39,13 +38,11 @@ def infer(model_class, batches, name, arguments):
     batch_size = arguments.batch_size * arguments.num_accelerators
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
 
-    def make():
-        return model_class(dataset.item_count, dataset.cate_count, dataset.cate_list)
-
-    with restored(make, name, dataset, arguments.save_path, arguments.num_accelerators, len(devices)) as (
-            model, session, checkpoint_step):
-        scorer = Scorer(model, session, dataset.item_count, devices)
+    with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path, arguments.num_accelerators,
+                  len(devices)) as (graph, session, checkpoint_step):
+        scorer = Scorer(graph, session, dataset.item_count, devices)
         session.graph.finalize()
+
         def test_batches():
             return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
 
@@ -56,7 +53,7 @@ def infer(model_class, batches, name, arguments):
         started = time.perf_counter()
         with tqdm(total=total, desc="inference", unit=" recommendations", unit_scale=True, disable=None) as bar:
             while recommendations < total or time.perf_counter() - started < arguments.duration:
-                for batch in model.prepared(test_batches()):
+                for batch in prefetch(test_batches()):
                     with accelerator:
                         logits = scorer.score(batch)
                     latencies.append(1000 * accelerator.last)
@@ -79,26 +76,3 @@ def infer(model_class, batches, name, arguments):
     row.update(report_throughput(log, recommendations, system_seconds(), accelerator.seconds))
     add_rows(arguments.results, {"infer": [row]})
 
-
-@contextlib.contextmanager
-def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
-    """Yields a model with the best checkpoint in `save_path`, started; its session; and the checkpoint's global step.
-
-    Args:
-      make: makes the model, in the default graph.
-      name, dataset: what it must have been trained as, and on.
-      num_threads: how many towers are to be side by side, or how many threads will call the session at a time.
-
-    Raises:
-      UserError: there is no checkpoint, or it is damaged, or of another model or data set.
-    """
-    with tf.Graph().as_default():
-        model = make()
-        with Session(config=session_config(num_accelerators, num_threads)) as session:
-            checkpoints = Checkpoints(save_path, model.saver)
-            state = checkpoints.state()
-            if state:  # a checkpoint from elsewhere, such as the authors', has none
-                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
-            checkpoints.restore(session, BEST)
-            model.start(session)
-            yield model, session, int(session.run(model.global_step))

@@ -1,21 +1,17 @@
 """Small operations on `tf.get_variable`, shared by the models.
 
-Axes: B users in a batch, C candidates per user, N history items in the batch altogether.
-The variables of a model are made in a scope with AUTO_REUSE (see base_model.py): the second call with a name shares them.
-A history is flat: [N, ...] rows, and `segments` [N], ascending, says whose history (0 .. B - 1) each row is in.
-
-A graph for one user has no segments, and his candidates lie in columns (columns.py): [1, I, C] in place of [B, C, I], and of
-each history item [N, I, C] in place of [N, C, I]. The functions here take either.
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I and O inputs and outputs of a layer.
+A history is flat: [N, ...] rows, and its `segments` [N], ascending, say whose history (0 .. B - 1) each row is in.
+The variables of a model are made in a scope with AUTO_REUSE: the second call with a name shares them.
 """
+import functools
 import math
 import zlib
 
-from utils.columns import (
-    Pooled, axis_of_units, dense_in_columns, for_units_of, in_columns, matmul_in_columns, pairs_in_columns, pieces_of, width_of)
 from utils.tf1 import tf
 from utils.towers import gpu_names
 
-# The seed's batch normalization never trains its statistics: mean 0, variance 1, epsilon 0.001.
+# The original's batch normalization never trains its statistics: mean 0, variance 1, epsilon 0.001.
 BATCH_NORM_SCALE = 1 / math.sqrt(1.001)
 
 
@@ -41,35 +37,53 @@ def vector(name, size, value=0.0):
     return tf.get_variable(name, [size], initializer=tf.constant_initializer(value))
 
 
-def matmul(x, kernel):
-    """x [..., I] times kernel [I, O] -> [..., O]; in columns [..., I, C] -> [..., O, C]."""
-    if in_columns(x):
-        return matmul_in_columns(x, kernel)
+def width_of(x):
+    """The length of the last axis of `x`, an int on TensorFlow 1.15 too."""
+    return int(x.shape[-1])
+
+
+def rows_of(x):
+    """x [..., I] as a matrix [R, I]."""
+    return x if x.shape.ndims == 2 else tf.reshape(x, [-1, width_of(x)])
+
+
+def shaped_as(x, rows):
+    """The rows [R, O] of what was made of rows_of(x): [..., O] for x [..., I]."""
     if x.shape.ndims == 2:
-        return tf.matmul(x, kernel)
-    rows = tf.matmul(tf.reshape(x, [-1, width_of(x)]), kernel)
-    y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [int(kernel.shape[1])]], axis=0))
-    y.set_shape(x.shape[:-1].concatenate(kernel.shape[-1:]))
+        return rows
+    y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [width_of(rows)]], axis=0))
+    y.set_shape(x.shape[:-1].concatenate(rows.shape[-1:]))
     return y
 
 
-def dense(x, units, name, norm=None, before_tanh=False):
-    """x kernel + bias: [..., I] -> [..., units]; variables name/kernel and name/bias.
+def matmul(x, kernel):
+    """x [..., I] times kernel [I, O] -> [..., O]."""
+    return shaped_as(x, tf.matmul(rows_of(x), kernel))
 
-    In columns it is [..., I, C] -> [..., units, C]. `x` may be a list of what the layer reads side by side, [..., I_1],
-    [..., I_2] and so on, I in all.
 
-    `norm` names an affine norm that x passes first: gamma * x / sqrt(1.001) + beta, what the seed's batch normalization
-    computes; variables norm/gamma and norm/beta. It is folded into the layer,
+def dense(x, units, name, norm=None, scale=1):
+    """scale (x kernel + bias): [..., I] -> [..., units]; variables name/kernel and name/bias.
+
+    `norm` names an affine norm that x passes first: gamma * x / sqrt(1.001) + beta, what the original's batch normalization
+    computes; variables norm/gamma and norm/beta. It is folded into the layer, as `scale` is,
 
         (gamma x + beta) kernel + bias = x (gamma kernel) + (beta kernel + bias)
 
     which spares four passes over x and its gradient for a few over the kernel.
 
-    `before_tanh`: half of it, and one unit more, whose tanh is 1, as dense_of_sigmoid wants it.
+    Args:
+      x: a tensor; or a list of those that the layer reads side by side, [B, C, I_1], [B, C, I_2] and so on, I in all. What is
+        the same for all candidates may be [B, 1, I_1].
     """
     parts = x if isinstance(x, list) else [x]
-    width = sum(width_of(piece) for part in parts for piece in pieces_of(part))
+    kernel, bias = dense_kernel(sum(map(width_of, parts)), units, name, norm)
+    if scale != 1:
+        kernel, bias = kernel * scale, bias * scale
+    return _sum_of_products(parts, kernel, bias) if len(parts) > 1 else tf.nn.bias_add(matmul(parts[0], kernel), bias)
+
+
+def dense_kernel(width, units, name, norm=None):
+    """The kernel [width, units] and bias [units] of `dense`, with the affine norm folded in."""
     with tf.variable_scope(name):
         kernel, bias = matrix("kernel", [width, units]), vector("bias", units)
     if norm:
@@ -77,21 +91,46 @@ def dense(x, units, name, norm=None, before_tanh=False):
             gamma, beta = vector("gamma", width, 1.0), vector("beta", width)
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
-    if before_tanh:
-        kernel, bias = with_one(kernel / 2, bias / 2)
-    if in_columns(parts[-1]):
-        return dense_in_columns(parts, kernel, bias)
-    return tf.nn.bias_add(matmul(tf.concat(parts, axis=-1) if len(parts) > 1 else x, kernel), bias)
+    return kernel, bias
 
 
-def score(x, name):
-    """dense(x, 1, name) without the axis of its one unit: [B, C, I], or in columns [B, I, C], -> [B, C]."""
-    return tf.squeeze(dense(x, 1, name), axis=axis_of_units(x))
+def _sum_of_products(parts, kernel, bias):
+    """What `dense` gives for a list: concat(parts) kernel + bias, without the concat, so that each part is multiplied once."""
+    widths = list(map(width_of, parts))
+    # Which parts have a row for each candidate; those that have one for all of them are multiplied once for all.
+    is_full = [part.shape.as_list()[1] != 1 for part in parts]
+
+    @tf.custom_gradient
+    def layer(kernel, bias, *parts):
+        blocks, rows = tf.split(kernel, widths), list(map(rows_of, parts))
+        products = list(map(tf.matmul, rows, blocks))
+        full, single = ([product for product, full in zip(products, is_full) if full == wanted] for wanted in (True, False))
+        shared = tf.nn.bias_add(tf.add_n(single), bias) if single else bias     # [B, O] or [O]
+        if full:
+            y = shaped_as(parts[is_full.index(True)], tf.add_n(full))           # [B, C, O]
+            y += tf.expand_dims(shared, 1) if single else bias
+        else:
+            y = tf.expand_dims(shared, 1)
+
+        def gradient(dy):  # TensorFlow's own has a dozen operations more, to find out which part has a single row
+            of_full, of_single = rows_of(dy), tf.reduce_sum(dy, axis=1) if single else None
+            d_products = [of_full if full else of_single for full in is_full]
+            d_kernel = tf.concat([tf.matmul(x, d, transpose_a=True) for x, d in zip(rows, d_products)], axis=0)
+            d_parts = [tf.reshape(tf.matmul(d, block, transpose_b=True), tf.shape(part))
+                       for d, block, part in zip(d_products, blocks, parts)]
+            return [d_kernel, tf.reduce_sum(of_single if single else of_full, axis=0)] + d_parts
+        return y, gradient
+    return layer(kernel, bias, *parts)
 
 
 def sigmoid(x, name):
     """The sigmoid of `x`, as an activation in `mlp`: it needs no `name`."""
     return tf.sigmoid(x)
+
+
+def score(x, name):
+    """dense(x, 1, name) without the axis of its one unit: [B, C, I] -> [B, C]."""
+    return tf.squeeze(dense(x, 1, name), axis=-1)
 
 
 def mlp(x, activation=sigmoid):
@@ -101,66 +140,71 @@ def mlp(x, activation=sigmoid):
       x: a list, see `dense`.
       activation: a function of a hidden layer and a name for its variables.
     """
-    if in_columns(x[-1]) and activation is sigmoid:  # as tanh, which takes 8% less for one user of DIN and 4,080 candidates
-        x = dense(x, 80, "f1", norm="b1", before_tanh=True)
-        x = dense_of_sigmoid(x, 40, "f2", scale=1 / 2, has_one=True)
-        return tf.squeeze(dense_of_sigmoid(x, 1, "f3", scale=1), axis=axis_of_units(x))
-    x = activation(dense(x, 80, "f1", norm="b1"), "dice_1")                     # [B, C, 80]
-    return score(activation(dense(x, 40, "f2"), "dice_2"), "f3")
+    return mlp_after_first(dense(x, 80, "f1", norm="b1"), activation)
 
 
-def with_one(kernel, bias):
-    """The kernel [I, O + 1] and bias [O + 1] that give one unit more, whose tanh is 1; see dense_of_sigmoid."""
-    return tf.pad(kernel, [[0, 0], [0, 1]]), tf.pad(bias, [[0, 1]], constant_values=20.0)
+def mlp_after_first(x, activation=sigmoid):
+    """What `mlp` makes of the result of its first layer: [B, C, 80] -> [B, C]."""
+    rows = activation(rows_of(x), "dice_1")                                     # [B C, 80]
+    rows = activation(dense(rows, 40, "f2"), "dice_2")                          # [B C, 40]
+    return tf.reshape(dense(rows, 1, "f3"), tf.shape(x)[:-1])
 
 
-def dense_of_sigmoid(x, units, name, scale, has_one=False):
-    """scale * dense(sigmoid(2 x), units, name): [..., I] -> [..., units], or in columns [..., I, C] -> [..., units, C].
+def sigmoid_mlp(first, units, names):
+    """dense layers with sigmoids between them, the last of one unit, whose axis is left out.
 
-    It is computed as
+    A sigmoid is computed by a tanh, which takes half of the time (52 and 98 microseconds for [4096, 80] on a core of an AMD
+    EPYC; scoring DIN takes 5% less),
 
-        scale (sigmoid(2 x) kernel + bias) = tanh(x) (scale / 2 kernel) + (scale bias + sum of the rows of scale / 2 kernel)
+        sigmoid(x) kernel + bias = tanh(x / 2) (kernel / 2) + (bias + the sum of the rows of kernel / 2)
 
-    as TensorFlow's tanh takes half of the time of its sigmoid (52 and 98 microseconds for [4096, 80] on a core of an AMD EPYC).
+    and x / 2 is the result of a layer whose kernel and bias are half as large.
 
-    `has_one`: `x` has one unit more, whose tanh is 1: it stands for the bias, whose addition would be a pass of its own.
+    Args:
+      first: the first layer, a function as `dense` without its `x`.
+      units, names: of each layer.
     """
-    with tf.variable_scope(name):
-        kernel = matrix("kernel", [width_of(x) - has_one, units]) * (scale / 2)
-        bias = vector("bias", units) * scale + tf.reduce_sum(kernel, axis=0)
-    if has_one:
-        return matmul(tf.tanh(x), tf.concat([kernel, bias[tf.newaxis]], axis=0))
-    y = matmul(tf.tanh(x), kernel)
-    return y + for_units_of(x, bias) if in_columns(x) else tf.nn.bias_add(y, bias)
+    x = first(units[0], names[0], scale=1 / 2)                                  # [..., I]
+    rows = rows_of(x)                                                           # [R, I]
+    for size, name in zip(units[1:], names[1:]):
+        scale = 1 if name == names[-1] else 1 / 2
+        with tf.variable_scope(name):
+            kernel = matrix("kernel", [width_of(rows), size]) * (scale / 2)
+            bias = vector("bias", size) * scale + tf.reduce_sum(kernel, axis=0)
+        rows = tf.nn.bias_add(tf.matmul(tf.tanh(rows), kernel), bias)
+    return tf.reshape(rows, tf.shape(x)[:-1])
 
 
-@tf.custom_gradient
-def spread(x, segments):
-    """Gives each history row the row of its user: x [B, ...] -> x[segments] [N, ...].
+def pair_dense(q, k, segments, units, name, scale=1):
+    """dense([q, k, q - k, q * k], units, name, scale) for each history item with each candidate of its user.
 
-    As tf.gather, whose own gradient does not know that `segments` ascends and adds row by row: 476 microseconds for
-    2,300 rows of 128, where this takes 69 (one core of an AMD EPYC).
-    """
-    def gradient(dy):
-        return segment_sum(dy, segments, tf.shape(x)[0]), None
-    return tf.gather(x, segments), gradient
+    The kernel has four blocks of I rows, and
 
+        [q, k, q - k, q * k] W = q (W_q + W_d) + k (W_k - W_d) + (q * k) W_p
 
-def pairs(q, k, segments, w_q, w_k, w_p, bias):
-    """q w_q + k w_k + (q * k) w_p + bias for each history item with each candidate of its user.
+    so the q part is computed once per candidate instead of once per history item, and nothing of width 4 I is ever built.
 
     Args:
       q: [B, C, I] candidates.
       k: [N, I] history items.
-      segments: [N] whose history each item is in, ascending; or None.
-      w_q, w_k, w_p, bias: [I, O] and [O].
+      segments: [N] whose history each of these is in, ascending.
 
     Returns:
-      [N, C, O]; in columns, q being [1, I, C], [N, O, C].
+      [N, C, units].
     """
-    if segments is None:
-        return pairs_in_columns(q, k, w_q, w_k, w_p, bias)
+    kernels = [kernel * scale for kernel in pair_kernels(width_of(k), units, name)]
+    return _pair_products(q, k, segments, *kernels)
 
+
+def pair_kernels(width, units, name):
+    """What `pair_dense` multiplies q, k and q * k by, [width, units] each, and what it adds, [units]."""
+    kernel, bias = dense_kernel(4 * width, units, name)
+    w_q, w_k, w_d, w_p = tf.split(kernel, 4)
+    return w_q + w_d, w_k - w_d, w_p, bias
+
+
+def _pair_products(q, k, segments, w_q, w_k, w_p, bias):
+    """q w_q + k w_k + (q * k) w_p + bias for each history item with each candidate of its user: [N, C, O]."""
     @tf.custom_gradient
     def layer(q, k, w_q, w_k, w_p, bias):
         q_part = matmul(q, w_q) + bias                                          # [B, C, O]
@@ -182,13 +226,13 @@ def pairs(q, k, segments, w_q, w_k, w_p, bias):
             # What the embeddings wait for comes first, so that a core adds up their gradients while the other computes the
             # kernel's: 3% of a step of 1,024 (two cores of an Intel Xeon with AVX-512).
             with tf.control_dependencies([dk, dq]):
-                return (dq, dk, kernel_gradient(q, of_q), kernel_gradient(k, of_k), kernel_gradient(qk, dy),
+                return (dq, dk, _kernel_gradient(q, of_q), _kernel_gradient(k, of_k), _kernel_gradient(qk, dy),
                         tf.reduce_sum(of_q, axis=[0, 1]))
         return y, gradient
     return layer(q, k, w_q, w_k, w_p, bias)
 
 
-def kernel_gradient(x, dy):
+def _kernel_gradient(x, dy):
     """The gradient of kernel in y = x kernel: x [..., I], dy [..., O] -> [I, O]."""
     return tf.matmul(tf.reshape(x, [-1, width_of(x)]), tf.reshape(dy, [-1, width_of(dy)]), transpose_a=True)
 
@@ -199,8 +243,6 @@ def segment_sum(rows, segments, count):
     On a GPU tf.math.segment_sum has the host wait for the device, to read how many segments there are: a training step of
     1,024 takes 3.5 ms with it and 3.0 without (NVIDIA H200).
     """
-    if segments is None:
-        return tf.reduce_sum(rows, axis=0, keepdims=True)
     if not gpu_names():
         return tf.math.segment_sum(rows, segments)
 
@@ -217,56 +259,40 @@ def segment_max(rows, segments, count):
     return tf.math.segment_max(rows, segments)
 
 
-def soft_pooling(scores, rows, segments, lengths, layer):
-    """layer(each history's weighted sum), the weights being the softmax of its scores.
+def soft_pooling(scores, k, history):
+    """Each history's weighted sum for each candidate, the weights being the softmax of its scores.
 
         u_b = sum_t exp(s_t) k_t / sum_t exp(s_t), t over history b        (arXiv 1706.06978, equation 3)
 
     Args:
       scores: [N, C].
-      rows: [N, D], k.
-      segments: [N] whose history each row is in, ascending; or None.
-      lengths: [B] of each history.
-      layer: a dense layer without activation, a function of rows.
+      k: [N, I] rows of the history.
+      history: the `History` of B users.
 
     Returns:
-      [B, C, O]; without segments, in columns, `Pooled`.
+      [B, C, I].
     """
+    segments, users = history.segments, tf.size(history.lengths)
+
     @tf.custom_gradient
-    def pool(scores, rows):
-        users = tf.size(lengths)
+    def pool(scores, k):
         highest = segment_max(scores, segments, users)                          # [B, C]
         powers = tf.exp(scores - tf.gather(highest, segments))[..., tf.newaxis]  # [N, C, 1]
         total = segment_sum(powers, segments, users)                            # [B, C, 1]
-        rows = rows[:, tf.newaxis, :]                                           # [N, 1, D]
-        u = segment_sum(powers * rows, segments, users) / total                 # [B, C, D]
+        k = k[:, tf.newaxis, :]                                                 # [N, 1, I]
+        u = segment_sum(powers * k, segments, users) / total                    # [B, C, I]
 
         def gradient(du):  # with w = powers / total: dk = w du and ds = w (k du - u du)
-            du /= total                                                         # [B, C, D]
+            du /= total                                                         # [B, C, I]
             mean = tf.reduce_sum(u * du, axis=-1)                               # [B, C]
-            w_du = powers * tf.gather(du, segments)                             # [N, C, D]
-            d_scores = tf.reduce_sum(rows * w_du, axis=-1) - tf.squeeze(powers, -1) * tf.gather(mean, segments)
+            w_du = powers * tf.gather(du, segments)                             # [N, C, I]
+            d_scores = tf.reduce_sum(k * w_du, axis=-1) - tf.squeeze(powers, -1) * tf.gather(mean, segments)
             return d_scores, tf.reduce_sum(w_du, axis=1)
         return u, gradient
-
-    if segments is None:  # a matrix product; and as the weights sum to 1, the layer may come first, on rows that are fewer
-        powers = tf.exp(scores - tf.reduce_max(scores, axis=0))                 # [N, C]; tf.nn.softmax would transpose
-        return Pooled(powers / tf.reduce_sum(powers, axis=0), layer(rows))
-    return layer(pool(scores, rows))
+    return pool(scores, k)
 
 
-def mean_pooling(rows, segments, lengths):
-    """Mean of each history: [N, D] -> [B, D]."""
-    return segment_sum(rows, segments, tf.size(lengths)) / tf.cast(lengths, rows.dtype)[:, tf.newaxis]
-
-
-def beside_each(u, candidates):
-    """Repeats each user's row for each of his candidates: u [B, D], candidates [B, C, D] -> [B, C, D].
-
-    In columns it stays a single one: u [1, D], candidates [1, D, C] -> [1, D, 1].
-    """
-    if in_columns(candidates):
-        return u[:, :, tf.newaxis]
-    y = tf.broadcast_to(u[:, tf.newaxis, :], tf.concat([tf.shape(candidates)[:-1], [width_of(u)]], axis=0))
-    y.set_shape(candidates.shape[:-1].concatenate(u.shape[-1:]))
-    return y
+def mean_pooling(k, history):
+    """Each history's mean, the same for all candidates: [N, I] rows -> [B, 1, I]."""
+    total = segment_sum(k, history.segments, tf.size(history.lengths))          # [B, I]
+    return tf.expand_dims(total / tf.cast(history.lengths, k.dtype)[:, tf.newaxis], 1)

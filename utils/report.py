@@ -16,11 +16,12 @@ import string
 import time
 
 from utils.reports import plots
-from utils.commands import MODELS
 from utils.files import Parser, UserError, replacing, run_main
+from utils import models
 from utils.results import COLUMNS, FLAGS, RESULTS, TEXTS, csv_name, read_published, read_rows, training_of
 
 REPORT = "report.html"
+PROJECT_MODELS = models.names()
 WIDTH, HEIGHT = 4.8, 5.4  # inches of a plot: its letters can be read where it fills the width of a telephone
 
 # The tables' columns. `dataset` is in their titles; what is read first comes first: a telephone shows three.
@@ -143,9 +144,9 @@ def beside(rows, published, metrics):
 
 # ---- plots -----------------------------------------------------------------------------------------------------------
 
-def in_order(models):
-    """The distinct models among `models`, the project's own first and in their order."""
-    return sorted(set(models), key=lambda model: (MODELS.index(model) if model in MODELS else len(MODELS), model))
+def in_order(names):
+    """The distinct models among `names`, the project's own first."""
+    return sorted(set(names), key=lambda model: (model not in PROJECT_MODELS, model.upper()))
 
 
 def telling(rows):

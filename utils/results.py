@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 
+from utils import models
 from utils.files import ROOT, Parser, UserError, dated_folder, make_folder, replacing, run_main, set_aside
 from utils.runs.locks import waited_for
 
@@ -228,7 +229,7 @@ def main():
                         num_accelerators=arguments.num_accelerators, num_workers=arguments.num_workers)
         sys.exit(not found)
     else:
-        data = [os.path.join(ROOT, model.replace("_dice", ""), "dataset.pkl") for model in arguments.models.split()]
+        data = [os.path.join(ROOT, models.place_of(model).folder, "dataset.pkl") for model in arguments.models.split()]
         made = [os.stat(path).st_mtime_ns for path in data if os.path.exists(path)]
         settings = json.dumps([arguments.models, arguments.settings, made])
         if begin(RESULTS, arguments.command, settings):

@@ -27,9 +27,24 @@ ensure_setup() {
   has_modules $modules || "$ROOT/setup.sh" "$@"
 }
 
+# A line for each model, "NAME FOLDER [VARIANT]": each folder with model.py, and its variants model_<variant>.py (utils/models.py).
+all_models() {
+  local path folder variant
+  for path in "$ROOT"/*/model.py "$ROOT"/*/model_*.py; do
+    [ -e "$path" ] && [ -e "$(dirname "$path")/model.py" ] || continue
+    folder=$(basename "$(dirname "$path")") variant=$(basename "$path" .py)
+    case $folder in [!A-Za-z]* | *[!A-Za-z0-9_]*) continue ;; esac  # no name of a package
+    variant=${variant#model} variant=${variant#_}
+    echo "$folder${variant:+_$variant} $folder $variant"
+  done | LC_ALL=C sort -f
+}
+
+# Sets FOLDER to the folder of the model $1, and VARIANT to which of its variants it is, or nothing.
+find_model() { read -r _ FOLDER VARIANT < <(all_models | grep "^$1 "); }
+
 # Sets what the benchmark is run with, from the environment, and MODEL_LIST to the models in MODELS, "all" spelled out.
 read_settings() {
-  export MODELS=${MODELS:-din}                      # any of din din_dice deepFM pnn wide_deep, or all
+  export MODELS=${MODELS:-din}                      # any of those that all_models finds, or all
   export BATCH_SIZES=${BATCH_SIZES:-256 512 1024}   # recommendations (training) or users (inference) per accelerator
   export EPOCHS=${EPOCHS:-2}                        # passes over the training set
   export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
@@ -38,21 +53,17 @@ read_settings() {
     *[!0-9]* | 0*) fail "NUM_WORKERS is $NUM_WORKERS; give 1 or more" ;;
   esac
   [ -z "${TF_CONFIG:-}" ] || fail "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it"
+  local known model
+  known=$(all_models | cut -d ' ' -f 1 | tr '\n' ' ')
   MODEL_LIST=$MODELS
-  if [ "$MODEL_LIST" = all ]; then MODEL_LIST="din din_dice deepFM pnn wide_deep"; fi
-  local model
+  if [ "$MODEL_LIST" = all ]; then MODEL_LIST=${known% }; fi
   for model in $MODEL_LIST; do
-    case $model in
-      din | din_dice | deepFM | pnn | wide_deep) ;;
-      *) fail "no model $model; MODELS is 'all' or some of: din din_dice deepFM pnn wide_deep" ;;
+    case " $known" in
+      *" $model "*) ;;
+      *) fail "no model $model; MODELS is 'all' or some of: ${known% }" ;;
     esac
   done
 }
-
-# The folder of a model, and the flags that choose it there.
-folder_of() { echo "${1%_dice}"; }
-flags_of() { case $1 in *_dice) echo --dice ;; esac; }
-save_path_of() { case $1 in *_dice) echo "save_path/dice/batch_$2" ;; *) echo "save_path/batch_$2" ;; esac; }
 
 # hold_lock FOLDER [ARGUMENT ...]: runs the script again, with its arguments, as the one that may work in FOLDER; returns
 # where it is already, or where a script that called this one is.
@@ -104,9 +115,10 @@ run_stage() {
         echo "done before the interruption"
         continue
       fi
-      # shellcheck disable=SC2046  # no flag, or one
-      (cd "$(folder_of "$model")" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "$stage.py" $(flags_of "$model") --batch_size "$batch_size" \
-        --num_accelerators "$NUM_ACCELERATORS" --save_path "$(save_path_of "$model" "$batch_size")" "$@") |
+      find_model "$model"
+      # shellcheck disable=SC2086  # no flag, or one
+      (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "$stage.py" ${VARIANT:+--$VARIANT} --batch_size "$batch_size" \
+        --num_accelerators "$NUM_ACCELERATORS" --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" "$@") |
         tee -a "results/result_${stage}_${model}_$batch_size.txt"
     done
   done
@@ -117,7 +129,8 @@ run_stage() {
 ensure_data() {
   local model folder
   for model in $MODEL_LIST; do
-    folder=$ROOT/$(folder_of "$model")
+    find_model "$model"
+    folder=$ROOT/$FOLDER
     [ -e "$folder/dataset.pkl" ] && continue
     if [ ! -e "$ROOT/raw_data/remap.pkl" ]; then
       if compgen -G "$ROOT/raw_data/reviews_Electronics*.json*" >/dev/null || [ -n "${RAW_DATA:-}" ]; then

@@ -2,11 +2,8 @@
 import os
 import sys
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(FOLDER))
-
-from utils.dataset import build_dataset
-from utils.files import run_main
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from utils.commands import build_dataset
 
 if __name__ == "__main__":
-    run_main(lambda: build_dataset(FOLDER))
+    build_dataset(__file__)

@@ -2,11 +2,8 @@
 import os
 import sys
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(FOLDER))
-
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.commands import export
-from utils.files import run_main
 
 if __name__ == "__main__":
-    run_main(lambda: export(FOLDER, __doc__))
+    export(__file__)

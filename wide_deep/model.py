@@ -19,9 +19,7 @@ authors of DIN compare with (products of three elements of the vectors as the cr
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
 from utils.base_model import BaseModel
-from utils.columns import axis_of_units, unit, width_of
-from utils.engine.embeddings import EMBEDDING_WIDTH
-from utils.layers import beside_each, dense, mean_pooling, mlp, score
+from utils.layers import dense, mean_pooling, mlp, score, width_of
 from utils.tf1 import tf
 
 
@@ -33,20 +31,19 @@ class Model(BaseModel):
 
         Args:
           history: `History` of B users.
-          candidate: [B, C] item ids.
+          candidate: `Items` [B, C].
 
         Returns:
           [B, C] logits.
         """
         with tf.name_scope("embedding"):
-            k, i = self.embed(history.items, candidate)                         # [N, H], [B, C, H]
+            k, i = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("pooling"):
-            u = mean_pooling(k, history.segments, history.lengths)              # [B, H]
-            u = dense(u, width_of(u), "dense", norm="batch_normalization")
-            u = beside_each(u, i)                                               # [B, C, H]
+            u = mean_pooling(k, history)                                        # [B, 1, H], for all candidates
+            u = dense(u, width_of(u), "dense", norm="batch_normalization")      # [B, 1, H]
         with tf.name_scope("wide"):
             x = u * i                                                           # [B, C, H]
-            x = tf.stack([unit(x, index) for index in (0, -1, EMBEDDING_WIDTH)], axis=axis_of_units(x))  # [B, C, 3]
+            x = tf.stack([x[..., 0], x[..., -1], x[..., 64]], axis=-1)          # [B, C, 3]
             wide = score(x, "f_wide")                                           # [B, C]
         with tf.name_scope("mlp"):
             return mlp([u, i]) + wide + self.item_bias(candidate)

@@ -57,7 +57,7 @@ class Alone:
         """The slice of `count` things, in order, that is this worker's."""
         return slice(count * self.index // self.count, count * (self.index + 1) // self.count)
 
-    def add_up(self, loss, gradients):
+    def all_reduce(self, loss, gradients):
         """(loss, gradients), each the sum of all workers'; sparse gradients have each row once, before and after."""
         return loss, gradients
 
@@ -65,19 +65,19 @@ class Alone:
         """An operation that gives `variables` the chief's values."""
         return tf.no_op()
 
-    def share(self, value):
+    def all_gather(self, value):
         """Every worker's `value`, a JSON object, in a list; waits until all have come here."""
         return [value]
 
-    def gather(self, rows):
+    def all_gather_rows(self, rows):
         """All workers' `rows`, a float32 array [n, ...] with a number of rows of each worker's own, one after another."""
         return rows
 
-    def bits(self, variables):
+    def checksum(self, variables):
         """A number that differs where the bits of `variables` do, int64 []."""
         return tf.constant(0, tf.int64)
 
-    def agree(self, what, remedy, value):
+    def require_equal(self, what, remedy, value):
         """Raises UserError where the workers' dictionaries `value` differ; it says in `what`, and the `remedy`."""
 
     def guarded(self):
@@ -172,10 +172,10 @@ class Cluster(Alone):
                             % str(error).splitlines()[-1]) from None
 
     def finish(self):
-        self.share("through")
+        self.all_gather("through")
         self._ending.set()  # who is gone from here on has come this far
         with contextlib.suppress(tf.errors.OpError):
-            self.share("not needed any more")
+            self.all_gather("not needed any more")
 
     # ---- what the processes tell each other --------------------------------------------------------------------------
 
@@ -183,17 +183,17 @@ class Cluster(Alone):
         """Every worker's `numbers`, int32 [n], in a list."""
         return self._session.run(self._everyones, {self._mine: numbers})
 
-    def share(self, value):
+    def all_gather(self, value):
         text = json.dumps(value).encode()
         numbers = np.frombuffer(text + b" " * (-len(text) % 4), np.int32)
         return [json.loads(theirs.tobytes().decode()) for theirs in self._exchange(numbers)]
 
-    def gather(self, rows):
+    def all_gather_rows(self, rows):
         numbers = np.ascontiguousarray(rows, np.float32).reshape(-1).view(np.int32)
         return np.concatenate(self._exchange(numbers)).view(np.float32).reshape((-1,) + rows.shape[1:])
 
-    def agree(self, what, remedy, value):
-        values = self.share(value)
+    def require_equal(self, what, remedy, value):
+        values = self.all_gather(value)
         for index, theirs in enumerate(values):
             different = ["%s %s instead of %s" % (name, theirs.get(name), values[0].get(name))
                          for name in sorted(set(values[0]) | set(theirs)) if theirs.get(name) != values[0].get(name)]
@@ -242,7 +242,7 @@ class Cluster(Alone):
         together = tf.concat(found, axis=1)
         return [together[index, :sizes[index]] for index in range(self.count)]
 
-    def add_up(self, loss, gradients):
+    def all_reduce(self, loss, gradients):
         sparse = [gradient for gradient in gradients if isinstance(gradient, tf.IndexedSlices)]
         dense = [loss] + [gradient for gradient in gradients if not isinstance(gradient, tf.IndexedSlices)]
         with tf.device(self._device), tf.name_scope("workers"):
@@ -279,7 +279,7 @@ class Cluster(Alone):
             return tf.group(*[of(variable) for variable in variables])
 
 
-    def bits(self, variables):
+    def checksum(self, variables):
         return tf.add_n([tf.reduce_sum(tf.cast(tf.bitcast(variable, tf.int32), tf.int64)) for variable in variables])
 
 

@@ -1,149 +1,159 @@
-"""The tables of embeddings: looked up for the items of a batch, and updated in these items' rows alone.
+"""Items as a model sees them: their ids, embeddings and biases.
 
-A gradient of a table is sparse and has each row once, however often the batch repeats an item: so the gradients' global
-norm is a sum over its rows, and an update can overwrite rows instead of adding to them.
+In a graph that scores they are looked up in the tables. A graph that trains has a way of its own, trained_embeddings.py.
 """
+import typing
+
 import numpy as np
 
-from utils.columns import Halves
-from utils.layers import matrix, segment_sum, vector
+from utils.layers import matrix, vector
 from utils.tf1 import tf
 
 EMBEDDING_WIDTH = 64  # of an item and of a category: H = 128 together
-MOST_NORMS = 10000    # rows of a table whose norms are computed: enough to draw a histogram of
+MAX_NORMS = 10000     # rows of a table whose norms are computed: enough to draw a histogram of
 
 # Where the categories of items are looked up. The ids come from the host, and TensorFlow keeps int32 constants there,
 # too: on a GPU the gather would have all of cate_list copied to it at each step.
 HOST = "/cpu:0"
 
 
-class Embeddings:
-    """The variables item_emb_w, cate_emb_w and item_b, made at the first lookup.
-
-    Args:
-      item_count, cate_count: number of items and of categories.
-      cate_list: [item_count] category of each item.
-    """
-
-    def __init__(self, item_count, cate_count, cate_list):
-        self._item_count, self._cate_count = item_count, cate_count
-        with tf.device(HOST):
-            self._cate_list = tf.constant(np.asarray(cate_list, np.int32), name="cate_list")
-
-    def rows(self, items):
-        """[item embedding, category embedding] of each item: ids [...] -> [..., H]."""
-        with tf.device(HOST):
-            categories = tf.gather(self._cate_list, items)
-        return tf.concat([look_up(table, ids) for table, ids in zip(self._matrices(), (items, categories))], axis=-1)
-
-    def columns(self, items, by_category):
-        """As `rows`, of one user's candidates, in columns (columns.py): ids [1, C] -> [1, H, C]; `by_category`, `Halves`."""
-        if not by_category:
-            return tf.transpose(self.rows(items), [0, 2, 1])
-        of_items, of_categories = self._matrices()
-        with tf.device(HOST):
-            categories, places = tf.unique(tf.gather(self._cate_list, items[0]))
-        return Halves(tf.transpose(look_up(of_items, items), [0, 2, 1]),
-                      tf.transpose(look_up(of_categories, categories))[tf.newaxis],
-                      tf.one_hot(places, tf.size(categories), axis=0))
-
-    def biases(self, items):
-        """The learned bias of each item: ids [...] -> [...]."""
-        return look_up(self._vector(), items)
-
-    def _matrices(self):
-        return [matrix(name, [count, EMBEDDING_WIDTH]) for name, count in (
-            ("item_emb_w", self._item_count), ("cate_emb_w", self._cate_count))]
-
-    def _vector(self):
-        return vector("item_b", self._item_count)
+VECTORS = ("embedding", "item", "category")  # what has an axis of units behind those of the items
 
 
-class TrainedEmbeddings(Embeddings):
-    """The same variables in a graph that trains: a step reads each row that its batch needs once (see lookups.py).
+class Catalogue(typing.NamedTuple):
+    """The items that a model knows. A `Dataset` has the same attributes and will do."""
+    item_count: int
+    cate_count: int
+    cate_list: np.ndarray  # [item_count] category of each item
 
-    Rows of items and of categories lie in one array, from which the towers take theirs, two for each item side by side: H
-    numbers, with nothing to concatenate. Their gradients, of all towers together, are sorted and added up as they come,
-    with nothing to slice, and an update starts from the rows that were read.
 
-    Args:
-      shared: lookups.Shared.
-      owns: each tower's lookups.Own.
+class Items:
+    """Items that a model looks up: ids int32 [...]; abstract."""
+
+    def look_up(self, what):
+        """What is known of each item.
+
+        Args:
+          what: "ids" -> [...]; "embedding" -> [..., H]; its halves "item" and "category" -> [..., H / 2]; "bias" -> [...].
+        """
+        raise NotImplementedError
+
+    @property
+    def ids(self):
+        return self.look_up("ids")
+
+    def __getitem__(self, index):
+        """A part of these items, by an index that a tensor of their ids takes."""
+        return _Part(self, index if isinstance(index, tuple) else (index,))
+
+
+class _Part(Items):
+    def __init__(self, whole, index):
+        self._whole, self._index = whole, index
+
+    def look_up(self, what):
+        values = self._whole.look_up(what)
+        if what in VECTORS and any(part is Ellipsis for part in self._index):  # it stands for axes of the items alone
+            return values[self._index + (slice(None),)]
+        return values[self._index]
+
+
+class WholeItems(Items):
+    """Items that are looked up together: a tensor is made at its first use and shared by all uses; abstract.
 
     Attributes:
-      read: what was read of each table, by its name: a list of (ids, rows) that make up its distinct rows.
+      made: {what: tensor}, what was looked up so far.
     """
 
-    def __init__(self, item_count, cate_count, cate_list, shared, owns):
-        super().__init__(item_count, cate_count, cate_list)
-        self._shared, self.read = shared, {}
-        self._tables, self._joined = [], None
-        # The ranks of the gradients by what is looked up, which is in the place of ids.
-        self._ranks = {ids.name: ranks for own in owns for ids, ranks in (
-            (own.history, own.history_ranks), (own.candidates, own.candidate_ranks))}
-        self._bias_ranks = {own.candidates.name: own.bias_ranks for own in owns}
-        self._rows, self._biases = [], []  # what the towers took: [(values, ranks of their gradients)]
+    def __init__(self):
+        self.made = {}
 
-    def _read(self, table, parts):
-        """The rows of `table` whose ids are in `parts`, tensors: a list of tensors."""
-        self._tables.append(table)
-        self.read[table.op.name] = [(ids, look_up(table, ids)) for ids in parts]
-        return [rows for _, rows in self.read[table.op.name]]
+    def look_up(self, what):
+        if what not in self.made:
+            with tf.control_dependencies(None):  # outside of the loop or branch that may be the first to use it
+                self.made[what] = getattr(self, "_" + what)()
+        return self.made[what]
 
-    def rows(self, items):
-        """As that of `Embeddings`, of a tower's `history` or `candidates` in lookups.Own."""
-        if self._joined is None:
-            item_emb_w, cate_emb_w = self._matrices()
-            self._joined = tf.concat(self._read(item_emb_w, self._shared.items)
-                                     + self._read(cate_emb_w, [self._shared.cates]), axis=0)
-        values = look_up(self._joined, items[..., :2] if items.shape[-1] != 2 else items)   # [..., 2, 64]
-        self._rows.append((values, self._ranks[items.name]))
-        if items.shape.ndims == 2:
-            return tf.reshape(values, [-1, 2 * EMBEDDING_WIDTH])
-        rows = tf.reshape(values, tf.concat([tf.shape(items)[:-1], [2 * EMBEDDING_WIDTH]], axis=0))
-        rows.set_shape([None] * (items.shape.ndims - 1) + [2 * EMBEDDING_WIDTH])
-        return rows
 
-    def biases(self, items):
-        """As that of `Embeddings`, of a tower's `candidates`."""
-        if not self._biases:
-            self._distinct_biases, = self._read(self._vector(), [self._shared.biases])
-        values = look_up(self._distinct_biases, items[..., 2])
-        self._biases.append((values, self._bias_ranks[items.name]))
-        return values
+class History(Items):
+    """The histories of B users, one after another.
+
+    Args:
+      items: `Items` [N].
+      segments: [N] whose history each of them is in, 0 .. B - 1, ascending.
+      lengths: [B] of each history, at least 1.
+    """
+
+    def __init__(self, items, segments, lengths):
+        self._items, self.segments, self.lengths = items, segments, lengths
+
+    def look_up(self, what):
+        if what == "bias":
+            raise NotImplementedError("item_bias is of candidates; see BaseModel")
+        return self._items.look_up(what)
+
+
+class ScoredItems(WholeItems):
+    """Items [...] in a graph that scores, by their `ids`, a tensor; looked up in `tables`, an `EmbeddingTables`."""
+
+    def __init__(self, tables, ids):
+        super().__init__()
+        self._tables = tables
+        self.made["ids"] = ids
+
+    def _embedding(self):
+        return tf.concat([self.look_up("item"), self.look_up("category")], axis=-1)
+
+    def _item(self):
+        return gather_rows(self._tables("item"), self.ids)
+
+    def _category(self):
+        return gather_rows(self._tables("category"), self._tables.categories_of(self.ids))
+
+    def _bias(self):
+        return gather_rows(self._tables("bias"), self.ids)
+
+
+class EmbeddingTables:
+    """The variables item_emb_w, cate_emb_w and item_b of a `Catalogue`, each made when it is first asked for.
+
+    Attributes:
+      made: {what: variable}, those that were asked for.
+    """
+
+    def __init__(self, catalogue):
+        self._sizes, self._scope, self.made = (catalogue.item_count, catalogue.cate_count), tf.get_variable_scope(), {}
+        with tf.device(HOST):
+            self._cate_list = tf.constant(np.asarray(catalogue.cate_list, np.int32), name="cate_list")
+
+    def __call__(self, what):
+        """The variable that has `what`: "item" [item_count, 64], "category" [cate_count, 64] or "bias" [item_count]."""
+        if what not in self.made:
+            item_count, cate_count = self._sizes
+            reuse = tf.get_variable_scope().reuse or tf.AUTO_REUSE  # where no variable is to be made, none is
+            with tf.variable_scope(self._scope, reuse=reuse, auxiliary_name_scope=False), tf.control_dependencies(None):
+                if what == "bias":
+                    self.made[what] = vector("item_b", item_count)
+                else:
+                    name, count = {"item": ("item_emb_w", item_count), "category": ("cate_emb_w", cate_count)}[what]
+                    self.made[what] = matrix(name, [count, EMBEDDING_WIDTH])
+        return self.made[what]
+
+    def categories_of(self, ids):
+        """The category of each item: ids [...] -> [...]."""
+        with tf.device(HOST):
+            return tf.gather(self._cate_list, ids)
 
     def norms(self):
-        """The lengths of the rows of the tables of embeddings, {name: [rows]}; of a large table, evenly spaced rows."""
+        """The lengths of the embeddings, {variable's name: [rows]}; of a large table, of rows that are evenly spaced."""
         def norms_of(table):
             count = int(table.shape[0])
-            return tf.norm(tf.gather(table, tf.range(0, count, -(-count // MOST_NORMS))), axis=-1)
+            return tf.norm(tf.gather(table, tf.range(0, count, -(-count // MAX_NORMS))), axis=-1)
         with tf.name_scope("embedding_norms"):
-            return {table.op.name: norms_of(table) for table in self._tables if table.shape.ndims == 2}
-
-    def leaves(self):
-        """What the towers took: tensors, for tf.gradients."""
-        return [values for values, _ in self._rows + self._biases]
-
-    def gradients(self, of_leaves):
-        """The sparse gradient of each table by its name, made of those of `leaves`."""
-        def sorted_rows(gradients, taken, shape):
-            rows = [tf.reshape(gradient, [-1] + shape) for gradient in gradients]
-            return tf.dynamic_stitch([ranks for _, ranks in taken], rows)
-        shared, count = self._shared, len(self._rows)
-        # Brought together first, then added up: 137 microseconds for 2,600 rows of 64, where tf.unsorted_segment_sum takes
-        # 404 (one core of an AMD EPYC).
-        of_items, of_cates = tf.split(sorted_rows(of_leaves[:count], self._rows, [EMBEDDING_WIDTH]), 2)
-        of_biases = sorted_rows(of_leaves[count:], self._biases, [])
-        sums = {}
-        for table, rows, segments in zip(self._tables, (of_items, of_cates, of_biases),
-                                         (shared.item_sums, shared.cate_sums, shared.bias_sums)):
-            ids = tf.concat([ids for ids, _ in self.read[table.op.name]], axis=0)
-            sums[table.op.name] = tf.IndexedSlices(segment_sum(rows, segments, tf.size(ids)), ids,
-                                                   tf.constant(table.shape.as_list()))
-        return sums
+            return {table.op.name: norms_of(table) for table in self.made.values() if table.shape.ndims == 2}
 
 
-def look_up(table, ids):
+def gather_rows(table, ids):
     """table[ids], computed where the table is: the rows travel to the tower, not the table."""
     with tf.device(table.device):
         return tf.gather(table, ids)

@@ -4,52 +4,67 @@ All of it follows from the ids of the batch, so NumPy finds it, for many batches
 tf.argsort in the step they took 1.4 of its 23.6 ms of processor time at a batch of 1,024, and the first tower waited for
 them (two cores of an Intel Xeon with AVX-512).
 
-A batch is fed as one array of int32: each array that is fed costs a call 14 microseconds, of 1,200 at a batch of 32.
-It has these parts, R = N + B C:
-
-    header           number of parts + 2: the size of each, then C, then the bits of the learning rate
-    items            [U] distinct items of the batch, in as many parts as there are towers to a device
-    cates            [V] distinct categories of these
-    biases           [W] distinct candidates
-    item_sums        [R] which of the U items each row of gradients is of, once they are sorted; ascending
-    cate_sums        [R] which of the V categories
-    bias_sums        [B C] which of the W biases
-
-and then each of these for all towers, one tower's share after another:
-
-    history          [N, 2] which of the U + V rows are each history item's, and its category's
-    candidates       [B, C, 3] the same of each candidate, and which of the W biases
-    history_ranks    [2 N] which row of gradients each is, once they are sorted, those of items before those of categories
-    candidate_ranks  [2 B C]
-    bias_ranks       [B C]
-    segments, lengths, labels    as in `Batch`; the labels by their bits
+A batch is fed as one array of int32: each array that is fed costs a call 14 microseconds, of 1,200 at a batch of 32. It begins
+with a header: the number of parts + 2, the size of each part, then C, then the bits of the learning rate. The parts of
+`Distinct` follow, its items in as many parts as there are towers to a device, then each part of `Share` for all towers, one
+tower's after another's.
 """
-import collections
 import time
+import typing
 
 import numpy as np
 
+from utils.batches import Batch
 from utils.tf1 import tf
 
-Shared = collections.namedtuple("Shared", "items cates biases item_sums cate_sums bias_sums")
-Own = collections.namedtuple("Own", "history candidates history_ranks candidate_ranks bias_ranks segments lengths labels")
+
+class Distinct(typing.NamedTuple):
+    """What all towers share of a batch with R = N + B C items. Arrays or tensors, int32."""
+    items: typing.Any      # [U] distinct items of the batch; in a graph a list of the parts
+    cates: typing.Any      # [V] distinct categories of these
+    biases: typing.Any     # [W] distinct candidates
+    item_sums: typing.Any  # [R] which of the U items each row of gradients is of, once they are sorted; ascending
+    cate_sums: typing.Any  # [R] which of the V categories
+    bias_sums: typing.Any  # [B C] which of the W biases
+
+
+class Share(typing.NamedTuple):
+    """One tower's share of a batch. Arrays or tensors, int32 but for the labels."""
+    history: typing.Any          # [N, 2] which of the U + V rows are each history item's, and its category's
+    candidates: typing.Any       # [B, C, 3] the same of each candidate, and which of the W biases
+    history_ranks: typing.Any    # [2 N] which row of gradients each is, once they are sorted, items' before categories'
+    candidate_ranks: typing.Any  # [2 B C]
+    bias_ranks: typing.Any       # [B C]
+    segments: typing.Any         # [N] as in `Batch`
+    lengths: typing.Any          # [B]
+    labels: typing.Any           # [B, C] float32; in the array by their bits
+
+
+class PackedBatch(typing.NamedTuple):
+    """A batch, ready to be trained on."""
+    batch: Batch
+    packed: np.ndarray  # [S] int32
 
 
 def unpack(packed, towers, item_parts):
-    """What `packed`, a tensor, has, in its shapes: (learning rate [], `Shared`, its items a list, [each tower's `Own`])."""
-    shared = item_parts + len(Shared._fields) - 1
-    count = 1 + shared + towers * len(Own._fields)
+    """What `packed`, a tensor, has, in its shapes.
+
+    Returns:
+      (learning rate [], `Distinct`, a list with the `Share` of each tower).
+    """
+    distinct_parts = item_parts + len(Distinct._fields) - 1
+    count = 1 + distinct_parts + towers * len(Share._fields)
     header = packed[:count + 2]
     parts = tf.split(packed, header[:count], num=count)[1:]
     width = header[count]
-    owns = []
-    for index in range(towers):
-        own = Own(*parts[shared + index::towers])
-        owns.append(own._replace(history=tf.reshape(own.history, [-1, 2]),
-                                 candidates=tf.reshape(own.candidates, tf.stack([-1, width, 3])),
-                                 labels=tf.bitcast(tf.reshape(own.labels, tf.stack([-1, width])), tf.float32)))
+    shares = []
+    for tower in range(towers):
+        share = Share(*parts[distinct_parts + tower::towers])
+        shares.append(share._replace(history=tf.reshape(share.history, [-1, 2]),
+                                     candidates=tf.reshape(share.candidates, tf.stack([-1, width, 3])),
+                                     labels=tf.bitcast(tf.reshape(share.labels, tf.stack([-1, width])), tf.float32)))
     rate = tf.bitcast(header[count + 1], tf.float32)
-    return rate, Shared(parts[:item_parts], *parts[item_parts:shared]), owns
+    return rate, Distinct(parts[:item_parts], *parts[item_parts:distinct_parts]), shares
 
 
 def set_learning_rate(packed, rate):
@@ -58,45 +73,44 @@ def set_learning_rate(packed, rate):
     packed[end - 1:end].view(np.float32)[0] = rate
 
 
-class Lookups:
+class Packer:
     """Packs batches.
 
     Args:
-      item_count, cate_count: number of items and of categories.
-      cate_list: [item_count] category of each item.
+      catalogue: the `Catalogue` that their ids are of.
       towers: to split each batch over.
       item_parts: to split each batch's distinct items into.
     """
 
-    def __init__(self, item_count, cate_count, cate_list, towers, item_parts):
-        self._item_count, self._cate_count = item_count, cate_count
-        self._towers, self._item_parts = towers, item_parts
-        self._cate_list = np.asarray(cate_list, np.int32)
+    def __init__(self, catalogue, towers, item_parts):
+        self._catalogue, self._towers, self._item_parts = catalogue, towers, item_parts
+        self._cate_list = np.asarray(catalogue.cate_list, np.int32)
 
-    def to_train(self, batches):
-        """What to feed for each of `batches`, a list."""
-        return self._pack(batches, _Groups)
+    def pack_for_training(self, batches):
+        """The `PackedBatch` of each of `batches`, a list."""
+        return list(map(PackedBatch, batches, self._pack(batches, _Grouped)))
 
-    def to_score(self, batch):
-        """What to feed to score `batch` alone: its rows are looked up as they come, and no gradients are added."""
-        return self._pack([batch], _Apart)[0]
+    def pack_for_scoring(self, batch):
+        """What to feed to score `batch` alone, [S]: its rows are looked up as they come, and no gradients are added."""
+        return self._pack([batch], _Ungrouped)[0]
 
     def _pack(self, batches, grouped):
         candidates = [batch.candidates.reshape(-1) for batch in batches]
-        ids = np.concatenate([part for batch, own in zip(batches, candidates) for part in (batch.history, own)])
+        ids = np.concatenate([part for batch, flat in zip(batches, candidates) for part in (batch.history, flat)])
         users, items, pairs = (np.array([len(part) for part in parts], np.int32) for parts in (
             [batch.lengths for batch in batches], [batch.history for batch in batches], candidates))
         rows = items + pairs
-        groups = (grouped(ids, rows, self._item_count), grouped(self._cate_list[ids], rows, self._cate_count),
-                  grouped(np.concatenate(candidates), pairs, self._item_count))
+        groups = (grouped(ids, rows, self._catalogue.item_count),
+                  grouped(self._cate_list[ids], rows, self._catalogue.cate_count),
+                  grouped(np.concatenate(candidates), pairs, self._catalogue.item_count))
         of_items, of_cates, of_biases = groups
         # An item's row, and after all items' its category's, are side by side.
         distinct = np.diff(of_items.starts).astype(np.int32)
         index = np.stack([of_items.index, of_cates.index + np.repeat(distinct, rows)], axis=1)
         ranks = np.stack([of_items.ranks, of_cates.ranks + np.repeat(rows, rows)], axis=1).reshape(-1)
-        own_users, own_items, segments = self._shares(batches, users)
-        headers = self._headers(distinct, np.diff(of_cates.starts), np.diff(of_biases.starts), rows, pairs, own_users,
-                                own_items, np.array([batch.candidates.shape[1] for batch in batches]))
+        tower_users, tower_items, segments = self._shares(batches, users)
+        headers = self._headers(distinct, np.diff(of_cates.starts), np.diff(of_biases.starts), rows, pairs, tower_users,
+                                tower_items, np.array([batch.candidates.shape[1] for batch in batches]))
         packed = []
         starts = zip(*[_starts(sizes).tolist() for sizes in (rows, items, pairs)])
         item, cate, bias = (group.starts.tolist() for group in groups)
@@ -119,18 +133,18 @@ class Lookups:
         lengths = np.concatenate([batch.lengths for batch in batches])
         segments = np.concatenate([batch.segments for batch in batches])
         bounds = users[:, np.newaxis] * np.arange(self._towers + 1) // self._towers
-        own_items = np.diff(_starts(lengths)[bounds + _starts(users)[:-1, np.newaxis]])
+        items = np.diff(_starts(lengths)[bounds + _starts(users)[:-1, np.newaxis]])
         if self._towers > 1:  # each counts its users from 0
-            segments -= np.repeat(bounds[:, :-1].reshape(-1).astype(np.int32), own_items.reshape(-1))
-        return np.diff(bounds), own_items, segments
+            segments -= np.repeat(bounds[:, :-1].reshape(-1).astype(np.int32), items.reshape(-1))
+        return np.diff(bounds), items, segments
 
-    def _headers(self, items, cates, biases, rows, pairs, own_users, own_items, widths):
-        """The headers of batches, [batches, size], of how much each has of what; of `own_users` and `own_items` each tower."""
+    def _headers(self, items, cates, biases, rows, pairs, tower_users, tower_items, widths):
+        """The headers of batches, [batches, size], which have so many distinct items and so on, and in each tower so many users."""
         widths = widths[:, np.newaxis]
         sizes = [np.diff(items[:, np.newaxis] * np.arange(self._item_parts + 1) // self._item_parts)]
         sizes += [size[:, np.newaxis] for size in (cates, biases, rows, rows, pairs)]
-        sizes += [2 * own_items, 3 * widths * own_users, 2 * own_items, 2 * widths * own_users, widths * own_users, own_items,
-                  own_users, widths * own_users]
+        sizes += [2 * tower_items, 3 * widths * tower_users, 2 * tower_items, 2 * widths * tower_users, widths * tower_users,
+                  tower_items, tower_users, widths * tower_users]
         first = np.full([len(rows), 1], sum(size.shape[1] for size in sizes) + 3)
         return np.concatenate([first] + sizes + [widths, np.zeros_like(widths)], axis=1).astype(np.int32)
 
@@ -140,7 +154,7 @@ def _starts(sizes):
     return np.append(0, np.cumsum(sizes, dtype=np.int64))
 
 
-class _Groups:
+class _Grouped:
     """The equal ids within each of several batches, brought together.
 
     Args:
@@ -175,8 +189,8 @@ class _Groups:
         self.ranks[order] = np.arange(len(ids), dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
 
 
-class _Apart:
-    """As `_Groups`, of one batch, equal ids left apart."""
+class _Ungrouped:
+    """As `_Grouped`, of one batch, equal ids left apart."""
 
     def __init__(self, ids, sizes, count):
         self.distinct, self.starts = ids, _starts(sizes)

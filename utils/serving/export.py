@@ -12,22 +12,49 @@ candidate that it does not know is given the lowest logit, probability 0.
 import collections
 import csv
 import os
+import typing
 
 import numpy as np
 
-from utils.base_model import History
 from utils.dataset import read_dataset
+from utils.engine.embeddings import EmbeddingTables, ScoredItems
+from utils.engine.scoring_graph import logit_of_ids
 from utils.files import UserError, replacing, replacing_folder
-from utils.infer_loop import restored
 from utils.data.original_ids import read_names
+from utils.runs.log import log
+from utils.serving.restore import restored
 from utils.tf1 import tf
-from utils.train_loop import log
 
 OPSET = 15           # of ONNX
 LOWEST = np.finfo(np.float32).min  # finite: JSON has no infinity
 
-Signature = collections.namedtuple("Signature", "inputs outputs")
-Signature.__doc__ = """Two dictionaries of tensors by name."""
+
+class Signature(typing.NamedTuple):
+    """What an export is given and what it gives, tensors by name."""
+    inputs: dict
+    outputs: dict
+
+
+class Exported:
+    """A model whose signatures are built in the default graph.
+
+    Args:
+      model_class: a subclass of BaseModel.
+      catalogue: a `Catalogue`, or a data set.
+    """
+
+    def __init__(self, model_class, catalogue):
+        self._model_class, self._tables, self.item_count = model_class, EmbeddingTables(catalogue), catalogue.item_count
+
+    def logit(self, *inputs):
+        """[B, C] logits, given tensors as `scoring_graph.Inputs` has them."""
+        return logit_of_ids(self._model_class, self._tables, *inputs)[0]
+
+    def item_bias(self, candidates):
+        """[B, C] what is learned of items alone, to be called after `logit`: 0 of a model that has no item bias."""
+        if "bias" not in self._tables.made:
+            return tf.zeros(tf.shape(candidates))
+        return ScoredItems(self._tables, candidates).look_up("bias")
 
 
 def _inputs(items_shape):
@@ -44,8 +71,9 @@ def _known(ids, item_count):
     return tf.logical_and(ids >= 0, ids < item_count)
 
 
-def flat_signature(model, item_count, checked):
-    """The `Signature` of flat histories, in the default graph; `checked`: what does not fit is an error."""
+def flat_signature(model, checked):
+    """The `Signature` of an `Exported` model for flat histories; `checked`: what does not fit is an error."""
+    item_count = model.item_count
     with tf.name_scope("flat"):
         inputs = _inputs([None])
         items, lengths, candidates = inputs.values()
@@ -59,11 +87,12 @@ def flat_signature(model, item_count, checked):
         with tf.control_dependencies([tf.Assert(fits, [text]) for fits, text in checks] if checked else []):
             items, lengths, candidates = map(tf.identity, inputs.values())
         segments = tf.searchsorted(tf.cumsum(lengths), tf.range(tf.size(items)), side="right")
-        return Signature(inputs, _outputs(model.logit(History(items, segments, lengths), candidates)))
+        return Signature(inputs, _outputs(model.logit(items, segments, lengths, candidates)))
 
 
-def padded_signature(model, item_count):
-    """The `Signature` of padded histories, in the default graph."""
+def padded_signature(model):
+    """The `Signature` of an `Exported` model for padded histories."""
+    item_count = model.item_count
     with tf.name_scope("padded"):
         inputs = _inputs([None, None])
         items, lengths, candidates = inputs.values()
@@ -72,11 +101,11 @@ def padded_signature(model, item_count):
         # An empty history is given item 0 in front, as the models have no other answer to it than a division by 0.
         items = tf.concat([tf.zeros_like(empty, tf.int32), items], axis=1)      # [B, 1 + T]
         there = tf.concat([empty, there], axis=1)
-        history = History(tf.boolean_mask(items, there), tf.cast(tf.where(there)[:, 0], tf.int32),
-                          tf.reduce_sum(tf.cast(there, tf.int32), axis=1))
+        segments, lengths = tf.cast(tf.where(there)[:, 0], tf.int32), tf.reduce_sum(tf.cast(there, tf.int32), axis=1)
         known = _known(candidates, item_count)
         candidates = tf.where_v2(known, candidates, 0)
-        logits = tf.where_v2(empty, model.item_bias(candidates), model.logit(history, candidates))
+        logits = model.logit(tf.boolean_mask(items, there), segments, lengths, candidates)
+        logits = tf.where_v2(empty, model.item_bias(candidates), logits)
         return Signature(inputs, _outputs(tf.where_v2(known, logits, LOWEST)))
 
 
@@ -93,17 +122,12 @@ def export(model_class, name, arguments):
     """
     dataset = read_dataset(arguments.dataset)
     names = read_names(dataset, arguments.remap) if arguments.remap else None
-    signatures = {}
 
     def make():
-        model = model_class(dataset.item_count, dataset.cate_count, dataset.cate_list, shards=0)
-        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            signatures["flat"] = flat_signature(model, dataset.item_count, checked=arguments.format == "saved_model")
-            signatures["padded"] = padded_signature(model, dataset.item_count)
-        model.saver = tf.train.Saver()
-        return model
+        model = Exported(model_class, dataset)
+        return {"flat": flat_signature(model, checked=arguments.format == "saved_model"), "padded": padded_signature(model)}
 
-    with restored(make, name, dataset, arguments.save_path, num_threads=1) as (_, session, step):
+    with restored(make, name, dataset, arguments.save_path) as (signatures, session, step):
         if arguments.format == "saved_model":
             path = os.path.join(arguments.output or os.path.join(arguments.save_path, "saved_model"), str(step))
             with replacing_folder(path) as folder:

@@ -5,7 +5,7 @@ on a CPU one on each core.
 """
 import numpy as np
 
-from utils.base_model import in_blocks
+from utils.engine.scoring_graph import in_blocks
 from utils.batches import split_batch
 from utils.engine.tables import Tables
 from utils.tf1 import tf
@@ -27,8 +27,8 @@ class Scorer:
     """
 
     def __init__(self, model, session, item_count, devices):
-        history, segments, lengths, candidates = model.inputs[0][:4]
-        tables = Tables(session, model.logits[0], [history, candidates], [segments, lengths], item_count)
+        history, segments, lengths, candidates = model.inputs
+        tables = Tables(session, model.logits, [history, candidates], [segments, lengths], item_count)
         inputs, logits = [], []  # of each tower: [history [N], candidates [B, C], segments [N], lengths [B]]; [B, C]
         for device in devices:
             inputs.append([tf.placeholder(placeholder.dtype, placeholder.shape)

@@ -1,0 +1,56 @@
+"""What the benchmarks' commands share: their arguments, and the table that they print."""
+import json
+import sys
+
+from utils import models
+from utils.commands import at_least, positive_float
+from utils.files import Parser
+
+
+def make_parser(name, description):
+    """A parser with the arguments that benchmarks.train and benchmarks.infer share."""
+    parser = Parser(prog="python -m benchmarks.%s" % name, description=description)
+    parser.add_argument("--data", default="small", help="small or full: the generated sample, made where it is not "
+                        "there yet; or a dataset.pkl, or the folder of one (default: %(default)s)")
+    parser.add_argument("--model", choices=models.names(), default="din", help="default: %(default)s")
+    parser.add_argument("--batch_sizes", type=at_least(1), nargs="+", default=[32, 256, 1024], metavar="SIZE",
+                        help="default: 32 256 1024")
+    parser.add_argument("--rounds", type=at_least(1), default=5,
+                        help="how often the sides alternate (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_float, default=2.0,
+                        help="of each side in a round, about (default: %(default)s)")
+    add_common_arguments(parser)
+    return parser
+
+
+def add_common_arguments(parser):
+    """Adds the arguments that every benchmark of the models has."""
+    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's, on both sides; 0: each side's own (default)")
+    parser.add_argument("--json", action="store_true",
+                        help="a JSON line per measurement on standard output; the table then goes to standard error")
+
+
+class Table:
+    """Prints a line of fixed-width text per measurement, or with `as_json` also a JSON line.
+
+    Args:
+      as_json: JSON lines on standard output, the table on standard error.
+      columns: (heading, width, format of the cell), in order.
+    """
+
+    def __init__(self, as_json, columns):
+        self._as_json, self._columns, self._headed = as_json, columns, False
+        self._file = sys.stderr if as_json else sys.stdout
+
+    def title(self, line):
+        """Prints a line of text."""
+        print(line, file=self._file, flush=True)
+
+    def row(self, result):
+        """Prints a measurement, a dictionary."""
+        if not self._headed:
+            self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
+            self._headed = True
+        self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
+        if self._as_json:
+            print(json.dumps(result), flush=True)

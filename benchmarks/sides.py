@@ -1,0 +1,180 @@
+"""The two sides of the benchmarks, and their data: this project, and the padded models."""
+import importlib
+import os
+import subprocess
+import sys
+
+# Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
+os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
+
+from benchmarks.floor import operands, products
+from benchmarks.padded import PaddedModel
+from utils import models
+from utils.batches import prefetch
+from utils.engine.scoring_graph import ScoringGraph
+from utils.engine.session import Session
+from utils.engine.training_graph import TrainingGraph
+from utils.files import ROOT, UserError
+from utils.serving.scoring import Scorer
+from utils.tf1 import tf
+from utils.timing import Stopwatch
+from utils.towers import session_config, shards, tower_devices
+
+SEED = 1234
+
+
+def find_dataset(data):
+    """The path of the dataset.pkl that `--data` means; a sample is made where it is not there yet.
+
+    Raises:
+      UserError: there is none.
+    """
+    if data in ("small", "full"):
+        return _sample(data)
+    for path in (data, os.path.join(data, "dataset.pkl"), os.path.join(data, "din", "dataset.pkl")):
+        if os.path.isfile(path):
+            return path
+    raise UserError("no dataset.pkl at %s; give small, full, a dataset.pkl or a folder with one" % data)
+
+
+def _sample(size):
+    """The dataset.pkl of a generated sample, apart from what the project is prepared with."""
+    raw, folder = (os.path.join(ROOT, "raw_data", name % size) for name in ("sample_%s", "prepared_%s"))
+    path = os.path.join(folder, "dataset.pkl")
+    if not os.path.exists(path):
+        for command in (["utils/make_sample.py", size, "--output", raw],
+                        ["utils/1_convert_pd.py", "--raw_data", raw, "--output", folder],
+                        ["utils/2_remap_id.py", "--output", folder],
+                        ["din/build_dataset.py", "--remap", os.path.join(folder, "remap.pkl"), "--output", path]):
+            if subprocess.run([sys.executable] + command, cwd=ROOT, stdout=sys.stderr).returncode:
+                raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
+                                % command[0])
+    return path
+
+
+def training_flags(name):
+    """(the optimizer that the authors train a model with, the learning rates of all that it can be trained with)."""
+    script = importlib.import_module(models.place_of(name).folder + ".train")
+    return script.OPTIMIZER, script.LEARNING_RATES
+
+
+def with_threads(config, threads):
+    """`config`, a ConfigProto, for a session with threads of its own, as many as `threads`; 0: as it is."""
+    config.use_per_session_threads = True
+    if threads:
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+    return config
+
+
+class ClockedSession:
+    """A session that clocks its callables: a model which is started with it shows what it calls, and for how long.
+
+    Attributes:
+      stopwatch: adds up the seconds inside the callables.
+      fetches, feed_list: the latest callable's.
+    """
+
+    def __init__(self, session):
+        self._session, self._extended, self.stopwatch = session, None, Stopwatch()
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def make_callable(self, fetches, feed_list=None):
+        call = self._session.make_callable(fetches, feed_list)
+
+        def clocked(*values):
+            self.fetches, self.feed_list = fetches, feed_list
+            if self._extended:
+                results, observed = self._extended(*values)
+                self._observed.append(observed)
+                return results
+            with self.stopwatch:
+                return call(*values)
+        return clocked
+
+    def observe(self, tensors, step, batches):
+        """Yields the values of `tensors` in each call that `step(batch)` makes, a list, for each of `batches`."""
+        self._extended = self._session.make_callable([self.fetches, tensors], self.feed_list)
+        for batch in batches:
+            self._observed = []
+            step(batch)
+            yield self._observed
+        self._extended = None
+
+
+class Ours:
+    """This project's side, in a graph and session of its own.
+
+    Args:
+      model: a model's name.
+      training: whether a step is an update; else it scores.
+      dataset: for its sizes and categories.
+      batch_size: of the batches to come.
+      threads: TensorFlow's; 0: what the project chooses.
+      optimizer: the model's own where it is None.
+
+    Attributes:
+      prefetch: the function that makes an iterator's batches ready, as a run of the project does.
+      step: the function that trains on, or scores, a batch that is ready.
+      graph: a `TrainingGraph` or a `ScoringGraph`.
+      session: a `ClockedSession`.
+    """
+
+    def __init__(self, model, training, dataset, batch_size, threads=0, optimizer=None):
+        default, rates = training_flags(model)
+        optimizer = optimizer or default
+        with tf.Graph().as_default():
+            tf.set_random_seed(SEED)
+            if training:
+                self.graph = TrainingGraph(models.model_class(model), dataset, optimizer, shards=shards(1, batch_size))
+            else:
+                self.graph = ScoringGraph(models.model_class(model), dataset)
+            devices = tower_devices(1, batch_size)
+            self.config = with_threads(session_config(1, len(devices)), threads)
+            self.session = ClockedSession(Session(config=self.config))
+            self.session.run(tf.global_variables_initializer())
+            self.graph.start(self.session)
+            if training:
+                self.step = lambda batch: self.graph.train(batch, rates[optimizer])
+                self.prefetch = lambda batches: prefetch(batches, self.graph.pack_for_training)
+            else:
+                self.step = Scorer(self.graph, self.session, dataset.item_count, devices).score
+                self.prefetch = prefetch
+
+    def first_step(self, batch):
+        """The result of a first step, on a `Batch`."""
+        return self.step(next(self.prefetch([batch])))
+
+    def values(self):
+        """The value of each variable by name."""
+        return self.session.run({variable.op.name: variable for variable in self.graph.variables})
+
+    def shapes(self, batches):
+        """(the products of a call, for each of `batches` and each of its calls the shape of each operand); after a first step."""
+        ops = products(self.session.fetches)
+        with self.session.graph.as_default():
+            tensors = [tf.shape(self.session.graph.get_tensor_by_name(name)) for name in operands(ops)]
+        return ops, [[[tuple(shape.tolist()) for shape in shapes] for shapes in calls]
+                     for calls in self.session.observe(tensors, self.step, self.prefetch(batches))]
+
+    def close(self):
+        self.session.close()
+
+
+class Padded:
+    """The other side, in a graph and session of its own; `step` as in `Ours`."""
+
+    def __init__(self, model, training, dataset, batch_size, threads=0):
+        optimizer, rates = training_flags(model)
+        with tf.Graph().as_default():
+            tf.set_random_seed(SEED)
+            self.model = PaddedModel(model, dataset, optimizer if training else None)
+            self.session = tf.Session(config=with_threads(
+                tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)), threads))
+            self.session.run(tf.global_variables_initializer())
+        self.model.start(self.session)
+        self.step = (lambda inputs: self.model.train(inputs, rates[optimizer])) if training else self.model.score
+
+    def close(self):
+        self.session.close()

@@ -1,0 +1,245 @@
+"""The contract of `logit`: whatever a model does with its items, it trains and scores as the same formula in a plain graph.
+
+Each toy model is written once. A graph of the project's and a dense one, by TensorFlow's own gathers, gradients and optimizers,
+are built from it.
+"""
+import numpy as np
+import pytest
+
+from tests.helpers import Graph, random_dataset
+from utils.base_model import BaseModel
+from utils.batches import test_batches as batches_of_test, train_batches
+from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
+from utils.layers import dense, mean_pooling, segment_sum
+from utils.serving import ranking
+from utils.serving.export import Exported, flat_signature
+from utils.serving.scoring import Scorer
+from utils.tf1 import tf
+
+DATASET = random_dataset(users=40, items=30, categories=4)
+STEPS = 10
+BATCHES = list(train_batches(DATASET.train, 24, seed=1, epoch=0))[:STEPS]
+RATES = {"sgd": 0.5, "adam": 0.01}
+PLAIN_OPTIMIZERS = {"sgd": tf.train.GradientDescentOptimizer, "adam": tf.train.AdamOptimizer}
+
+
+class TwoLookups(BaseModel):
+    """The candidates are embedded twice, and so is the history."""
+
+    def logit(self, history, candidate):
+        u, i = mean_pooling(self.embed(history), history), self.embed(candidate)
+        again = self.embed(candidate)
+        latest = mean_pooling(tf.square(self.embed(history)), history)
+        return tf.reduce_sum(u * i + again * again + latest * i, -1) + self.item_bias(candidate)
+
+
+class IdFeature(BaseModel):
+    """Whether the candidate is in the history, by ids, is a feature."""
+
+    def logit(self, history, candidate):
+        same = tf.equal(history.ids[:, tf.newaxis], tf.gather(candidate.ids, history.segments))      # [N, C]
+        count = segment_sum(tf.cast(same, tf.float32), history.segments, tf.size(history.lengths))   # [B, C]
+        even = tf.cast(tf.equal(candidate.ids % 2, 0), tf.float32)
+        u, i = mean_pooling(self.embed(history), history), self.embed(candidate)
+        features = tf.stack([tf.reduce_sum(u * i, -1), count, even], -1)                             # [B, C, 3]
+        return tf.squeeze(dense(features, 1, "features"), -1) + self.item_bias(candidate)
+
+
+class SlicedCandidates(BaseModel):
+    """The first candidate is looked up alone, a part of a part, with an ellipsis; the history by a slice that is all of it."""
+
+    def logit(self, history, candidate):
+        first, i = self.embed(candidate[:, :1]), self.embed(candidate)                               # [B, 1, H], [B, C, H]
+        column = self.embed(candidate[..., 0])                                                       # [B, H]
+        u = mean_pooling(self.embed(history[0:]) + self.embed_item(history[...])[:, :1], history)
+        bias = self.item_bias(candidate[:, :1]) + self.item_bias(candidate)
+        ids = tf.cast(candidate[:, :1].ids + candidate[..., 0][:, tf.newaxis].ids, tf.float32)
+        return tf.reduce_sum(u * i + 0.1 * first * i + column[:, tf.newaxis], -1) + bias + 0.01 * ids
+
+
+class NoItemBias(BaseModel):
+    def logit(self, history, candidate):
+        return tf.reduce_sum(mean_pooling(self.embed(history), history) * self.embed(candidate), -1)
+
+
+class NoHistory(BaseModel):
+    def logit(self, history, candidate):
+        return tf.squeeze(dense(tf.tanh(self.embed(candidate)), 1, "score"), -1) + self.item_bias(candidate)
+
+
+class OnlyHistory(BaseModel):
+    """The same score for every candidate of a user."""
+
+    def logit(self, history, candidate):
+        u = dense(mean_pooling(self.embed(history), history), 1, "score")                            # [B, 1, 1]
+        return tf.squeeze(u, -1) + tf.zeros(tf.shape(candidate.ids))
+
+
+class OnlyItems(BaseModel):
+    def logit(self, history, candidate):
+        u, i = mean_pooling(self.embed_item(history), history), self.embed_item(candidate)
+        return tf.reduce_sum(u * i, -1) + self.item_bias(candidate)
+
+
+class OnlyCategories(BaseModel):
+    def logit(self, history, candidate):
+        u, i = mean_pooling(self.embed_category(history), history), self.embed_category(candidate)
+        return tf.reduce_sum(u * i, -1)
+
+
+class HalvesAndWhole(BaseModel):
+    """Halves of embeddings are looked up beside whole ones, of the history an item's alone."""
+
+    def logit(self, history, candidate):
+        item, category, whole = self.embed_item(candidate), self.embed_category(candidate), self.embed(candidate)
+        u = mean_pooling(self.embed_item(history), history)
+        return tf.reduce_sum(u * item + category * category + item * category, -1) + tf.reduce_sum(whole * whole, -1)
+
+
+class OnlyBias(BaseModel):
+    def logit(self, history, candidate):
+        return self.item_bias(candidate)
+
+
+class LookedUpInVain(BaseModel):
+    """What is looked up and never used, and a variable that is never used."""
+
+    def logit(self, history, candidate):
+        self.embed(history), self.embed_category(candidate), tf.get_variable("idle", [2])
+        return tf.reduce_sum(self.embed_item(candidate) ** 2, -1) + self.item_bias(candidate)
+
+
+class InScopesAndBranches(BaseModel):
+    """The first lookup is inside a variable scope, a branch and a loop."""
+
+    def logit(self, history, candidate):
+        with tf.variable_scope("inner"):
+            squares = tf.cond(tf.size(history.lengths) > 0, lambda: tf.reduce_sum(self.embed(candidate) ** 2, -1),
+                              lambda: tf.zeros(tf.shape(candidate.ids)))
+            _, total = tf.while_loop(lambda step, _: step < 3, lambda step, sums: (
+                step + 1, sums + tf.reduce_sum(self.embed(history) ** 2, -1)), [0, tf.zeros([tf.size(history.ids)])])
+        total = segment_sum(total, history.segments, tf.size(history.lengths))
+        return squares + total[:, tf.newaxis] + tf.reduce_sum(self.embed(candidate), -1) + self.item_bias(candidate)
+
+
+TOYS = [toy for toy in BaseModel.__subclasses__() if toy.__module__ == __name__]
+
+
+class Plain:
+    """A model in a dense graph: TensorFlow's own gathers, gradients and optimizers."""
+
+    def __init__(self, model_class, optimizer):
+        self.inputs = [tf.placeholder(tf.int32, shape) for shape in ([None], [None], [None], [None, None])]
+        self.labels = tf.placeholder(tf.float32, [None, None])
+        items, segments, lengths, candidates = self.inputs
+        tables = EmbeddingTables(DATASET)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            self.logits = model_class().logit(History(ScoredItems(tables, items), segments, lengths),
+                                              ScoredItems(tables, candidates))
+        self.variables = tf.trainable_variables()
+        self.loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=self.labels, logits=self.logits))
+        self.gradients = [tf.zeros_like(variable) if gradient is None else tf.convert_to_tensor(gradient)
+                          for gradient, variable in zip(tf.gradients(self.loss, self.variables), self.variables)]
+        clipped, _ = tf.clip_by_global_norm(self.gradients, 5)
+        self.update = PLAIN_OPTIMIZERS[optimizer](RATES[optimizer]).apply_gradients(zip(clipped, self.variables))
+
+    def feeds(self, batch):
+        return dict(zip(self.inputs + [self.labels], batch))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("optimizer", sorted(RATES))
+@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
+def test_a_model_trains_and_scores_as_the_same_formula_in_a_dense_graph(toy, optimizer, shards):
+    with Graph(toy, DATASET, optimizer=optimizer, shards=shards) as graph, tf.Graph().as_default(), tf.Session() as session:
+        plain = Plain(toy, optimizer)
+        assert {variable.op.name for variable in plain.variables} == {variable.op.name for variable in graph.variables}
+        session.run(tf.global_variables_initializer())
+        start = {name: 4 * values for name, values in graph.values().items()}
+        graph.load(start)
+        for variable in plain.variables:
+            variable.load(start[variable.op.name], session)
+        for batch in BATCHES:
+            expected = dict(zip([variable.op.name for variable in plain.variables],
+                                session.run(plain.gradients, plain.feeds(batch))))
+            largest = max(np.abs(gradient).max() for gradient in expected.values())
+            for name, gradient in graph.gradients(batch).items():
+                np.testing.assert_allclose(gradient, expected[name], rtol=1e-4, atol=1e-3 * largest, err_msg=name)
+            loss, _ = session.run([plain.loss, plain.update], plain.feeds(batch))
+            assert graph.train(batch, RATES[optimizer]) == pytest.approx(loss, rel=5e-5)
+        # Adam divides a gradient by its own size: where one is next to nothing, its rounding moves a variable.
+        tolerance = {"sgd": 1e-5, "adam": 0.02 * STEPS * RATES["adam"]}[optimizer]
+        for variable in plain.variables:
+            np.testing.assert_allclose(graph.values()[variable.op.name], session.run(variable), rtol=1e-4, atol=tolerance)
+            variable.load(graph.values()[variable.op.name], session)
+        for batch in batches_of_test(DATASET.test, 17):
+            expected = session.run(plain.logits, plain.feeds(batch))
+            np.testing.assert_allclose(graph.score(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
+def test_a_model_is_scored_with_tables_ranked_and_exported_as_its_graph_scores_it(toy, monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK", 11)
+    batch = next(batches_of_test(DATASET.test, 12, 3, lambda rows: rows[:, np.newaxis] % DATASET.item_count))
+    histories = np.split(batch.history, np.cumsum(batch.lengths)[:-1])
+    with Graph(toy, DATASET, optimizer=None, shards=2) as graph:
+        graph.load({name: 4 * values for name, values in graph.values().items()})
+        scorer = Scorer(graph.built, graph.session, DATASET.item_count, ["/cpu:0", "/cpu:0"])
+        exported = flat_signature(Exported(toy, DATASET), checked=True)
+        plain = ranking.PlainRanking(graph.session, graph.built, DATASET.item_count)
+        expected = graph.score(batch)
+        np.testing.assert_allclose(scorer.score(batch), expected, rtol=1e-4, atol=1e-5)
+        logits = graph.session.run(exported.outputs["logits"], dict(zip(
+            exported.inputs.values(), (batch.history, batch.lengths, batch.candidates))))
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+        plain.begin(histories)
+        if toy is not SlicedCandidates:  # its scores depend on which candidate is the first
+            for number, items in enumerate(plain.blocks):
+                score = plain.block(number)
+                for user, history in enumerate(histories):
+                    np.testing.assert_allclose(score(user), graph.score(ranking.batch_of_one(history, items))[0], rtol=1e-4,
+                                               atol=1e-5)
+
+
+def test_only_what_is_asked_for_is_made():
+    tables = {OnlyItems: {"item_emb_w", "item_b"}, OnlyCategories: {"cate_emb_w"}, OnlyBias: {"item_b"},
+              NoItemBias: {"item_emb_w", "cate_emb_w"}}
+    for toy, expected in tables.items():
+        with Graph(toy, DATASET) as graph:
+            assert {variable.op.name for variable in graph.variables} == expected
+            assert {table.op.name for table in graph._embeddings.tables.made.values()} == expected
+
+
+def test_the_ids_are_the_batchs_in_graphs_that_train_and_in_graphs_that_score():
+    class Ids(BaseModel):
+        def logit(self, history, candidate):
+            self.attention = tf.cast(history.ids, tf.float32)[:, tf.newaxis] / DATASET.item_count
+            return tf.cast(candidate.ids, tf.float32) + 0 * self.item_bias(candidate)
+
+    batch = next(batches_of_test(DATASET.test, 12))
+    for optimizer, shards in (("sgd", 1), ("sgd", 3), (None, 1)):
+        with Graph(Ids, DATASET, optimizer=optimizer, shards=shards) as graph:
+            np.testing.assert_array_equal(graph.score(batch), batch.candidates)
+            # A softmax over each history, whose logarithm is the ids but for a constant of each history.
+            found = np.log(graph.attention_weights(batch)[:, 0]) * DATASET.item_count
+            for history in np.split(np.arange(len(batch.history)), np.cumsum(batch.lengths)[:-1]):
+                np.testing.assert_allclose(np.diff(found[history]), np.diff(batch.history[history]), atol=0.01)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", None])
+def test_the_bias_of_a_history_is_refused_in_graphs_that_train_and_in_graphs_that_score(optimizer):
+    class HistoryBias(BaseModel):
+        def logit(self, history, candidate):
+            return self.item_bias(history[:1]) + self.item_bias(candidate)
+
+    with pytest.raises(NotImplementedError, match="item_bias is of candidates"):
+        Graph(HistoryBias, DATASET, optimizer=optimizer)
+
+
+def test_logits_without_the_axis_of_candidates_are_refused():
+    class Flat(BaseModel):
+        def logit(self, history, candidate):
+            return self.item_bias(candidate)[:, 0]
+
+    with pytest.raises(ValueError, match="rank 2"):
+        Graph(Flat, DATASET)

@@ -1,0 +1,130 @@
+"""A model's graph that trains: towers, loss, gradients, update."""
+import numpy as np
+
+from utils.cluster.workers import Alone
+from utils.engine.embeddings import HOST, History
+from utils.engine.optimizers import clipped_update
+from utils.engine.packing import Packer, set_learning_rate, unpack
+from utils.engine.scoring_graph import in_blocks, logit_of, softmax_of_histories
+from utils.engine.trained_embeddings import TrainedEmbeddings
+from utils.tf1 import tf
+from utils.towers import device_names
+
+
+class TrainingGraph:
+    """A model's graph that trains, and scores with the variables as they are, in the default graph.
+
+    Args:
+      model_class: a subclass of BaseModel.
+      catalogue: a `Catalogue`, or a data set.
+      optimizer: a key of optimizers.OPTIMIZERS.
+      num_accelerators: devices to split each batch over.
+      shards: towers on each device.
+      cluster: the workers that train the model together, a `Cluster`; this one by default.
+
+    Attributes:
+      packed: [S] int32, what is fed, be it to train or to score; see packing.py.
+      learning_rate: [] of this step.
+      logits: of each tower, [B, C].
+      attention: of each tower, [N, C], what the model sets; empty where it has no attention.
+      loss: [] mean sigmoid cross-entropy over the recommendations of a batch, of all workers' shares of it.
+      variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
+      global_step: [] number of updates done.
+      saver: of all variables, the optimizer's included.
+    """
+
+    def __init__(self, model_class, catalogue, optimizer, num_accelerators=1, shards=1, cluster=Alone()):
+        self.global_step = tf.train.get_or_create_global_step()
+        self._several_workers = cluster.count > 1
+        devices = device_names(num_accelerators)
+        towers = [device for device in devices for _ in range(shards)]
+        self._packer = Packer(catalogue, len(towers), item_parts=shards)
+        self.packed = tf.placeholder(tf.int32, [None], "packed")
+        with tf.device(HOST):
+            self.learning_rate, distinct, shares = unpack(self.packed, len(towers), item_parts=shards)
+        self._embeddings = TrainedEmbeddings(catalogue, distinct, shares)
+        self._build_towers(model_class, towers, shares)
+        self.variables = tf.trainable_variables()
+        with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
+            self._build_loss([share.labels for share in shares])
+            self._build_gradients(cluster)
+            with tf.name_scope("update"):
+                self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables, self.global_step,
+                                             {} if self._several_workers else self._embeddings.rows_read)
+            self._norms = self._embeddings.tables.norms()
+        self.saver = tf.train.Saver(max_to_keep=None)
+
+    def _build_towers(self, model_class, towers, shares):
+        self.logits, self.attention = [], []
+        for index, (device, share) in enumerate(zip(towers, shares)):  # the first tower makes the variables, there
+            with tf.device(device), tf.name_scope("tower_%d" % index):
+                history = History(self._embeddings.histories[index], share.segments, share.lengths)
+                logits, attention = logit_of(model_class, history, self._embeddings.candidates[index])
+                self.logits.append(logits)
+                if attention is not None:
+                    self.attention.append(attention)
+
+    def _build_loss(self, labels):
+        with tf.name_scope("loss"):
+            counts, losses = [], []
+            for tower_labels, logits in zip(labels, self.logits):
+                with tf.device(logits.device):
+                    counts.append(tf.size(tower_labels))
+                    # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
+                    losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * tower_labels))
+            if self._several_workers:  # the others' shares are not in this graph
+                self.recommendations = tf.placeholder(tf.float32, [], "recommendations")
+            else:
+                self.recommendations = tf.cast(tf.add_n(counts), tf.float32)
+            self.loss = tf.add_n(losses) / self.recommendations
+
+    def _build_gradients(self, cluster):
+        with tf.name_scope("gradients"):
+            leaves = self._embeddings.leaves()
+            dense = [variable for variable in self.variables if variable.op.name not in self._embeddings.rows_read]
+            gradients = tf.gradients(self.loss, leaves + dense, colocate_gradients_with_ops=True)
+            by_name = self._embeddings.gradients(gradients[:len(leaves)])
+            by_name.update((variable.op.name, tf.zeros_like(variable) if gradient is None else gradient)
+                           for variable, gradient in zip(dense, gradients[len(leaves):]))
+            self.loss, self.gradients = cluster.all_reduce(self.loss, [by_name[variable.op.name] for variable in self.variables])
+
+    def start(self, session):
+        """Binds the graph to `session`, a `session.Session`; called once, before `train` and `score`."""
+        self.session = session
+        self._score = session.make_callable(self.logits, [self.packed])
+        self._attend = session.make_callable(self.attention, [self.packed])
+        self._train = session.make_callable([self.loss, self.update], [self.packed] + (
+            [self.recommendations] if self._several_workers else []))
+
+    def pack_for_training(self, batches):
+        """The `PackedBatch` of each of `batches`, a list: what `train` takes."""
+        return self._packer.pack_for_training(batches)
+
+    def train(self, batch, learning_rate, recommendations=None, trace=None):
+        """Updates the variables once on the whole of `batch`, a `PackedBatch`; returns its loss before the update.
+
+        `recommendations` is how many there are in the shares of all workers, where there are several. `trace`, a
+        RunMetadata, is filled with what each operation took; that takes time itself.
+        """
+        set_learning_rate(batch.packed, learning_rate)
+        if trace is None:
+            return float(self._train(batch.packed, *([recommendations] if self._several_workers else []))[0])
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        return float(self.session.run([self.loss, self.update], {self.packed: batch.packed}, options, trace)[0])
+
+    def _pack_for_scoring(self, batch):
+        return self._packer.pack_for_scoring(batch._replace(labels=np.zeros(batch.candidates.shape, np.float32)))
+
+    def score(self, batch):
+        """Returns the logits [B, C] of `batch`, a `Batch`; many candidates are scored in several calls."""
+        return in_blocks(batch, lambda block: np.concatenate(self._score(self._pack_for_scoring(block))))
+
+    def attention_weights(self, batch):
+        """How much each history item of `batch` counts for each candidate, [N, C]; None where the model has no attention."""
+        if not self.attention:
+            return None
+        return softmax_of_histories(np.concatenate(self._attend(self._pack_for_scoring(batch))), batch.lengths)
+
+    def embedding_norms(self):
+        """The lengths of the rows of each table of embeddings, {its name: [rows]}; of large tables, of some rows."""
+        return self.session.run(self._norms)
