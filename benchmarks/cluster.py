@@ -31,19 +31,19 @@ import numpy as np
 
 from benchmarks.command import Table
 from benchmarks.measure import timed
-from benchmarks.sides import SEED, Ours, find_dataset, training_flags
 from benchmarks.scaling import random_dataset
+from benchmarks.sides import SEED, Ours, find_dataset, training_flags
 from benchmarks.train import batches
-from utils.batches import prefetch, train_batches
-from utils.cluster.workers import from_environment, sum_by_id
 from utils import models
+from utils.batches import prefetch, train_batches
+from utils.cluster.local_cluster import free_addresses, start
+from utils.cluster.workers import from_environment, sum_by_id
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EMBEDDING_WIDTH
-from utils.files import ROOT, Parser, UserError, replacing, run_main
-from utils.cluster.local_cluster import free_addresses, start
 from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
+from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config, shards
 

@@ -16,8 +16,8 @@ import sys
 import numpy as np
 import pandas as pd
 
-from utils.files import UserError, run_main
 from utils.data.raw_files import find_raw_file
+from utils.files import UserError, run_main
 
 
 def convert(raw_folder, folder, evaluate=None):

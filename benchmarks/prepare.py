@@ -17,9 +17,9 @@ import tempfile
 import time
 
 from utils.commands import at_least
+from utils.data.raw_files import KINDS, RawFile, find_raw_file
 from utils.files import ROOT, Parser, UserError, run_main
 from utils.runs.machine import cores, processor
-from utils.data.raw_files import KINDS, RawFile, find_raw_file
 
 FOLDERS = ("din", "pnn", "deepFM", "wide_deep")
 STEPS = ("convert", "remap", "build", "four builds", "total", "load")  # build: the four's mean; total: all but load

@@ -12,8 +12,8 @@ import zlib
 
 import orjson
 
-from utils.files import UserError, run_main
 from utils.data.raw_files import RawFile, find_raw_file
+from utils.files import UserError, run_main
 
 _convert = importlib.import_module("utils.1_convert_pd")
 

@@ -13,13 +13,13 @@ from utils import batches
 from utils.batches import Batch
 from utils.commands import infer_parser, train_parser
 from utils.dataset import Dataset, build_sets, write_dataset
-from utils.files import ROOT
-from utils.infer_loop import infer
-from utils.models import model_class
 from utils.engine.embeddings import Catalogue
 from utils.engine.scoring_graph import ScoringGraph
 from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
+from utils.files import ROOT
+from utils.infer_loop import infer
+from utils.models import model_class
 from utils.tf1 import tf
 from utils.towers import session_config
 from utils.train_loop import train

@@ -13,9 +13,9 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
+from utils.data.pickles import dump_parts, load_parts
 from utils.dataset import read_remap, write_dataset
 from utils.files import ROOT
-from utils.data.pickles import dump_parts, load_parts
 
 REVIEWS, META = "reviews_Electronics_5.json", "meta_Electronics.json"
 

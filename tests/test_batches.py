@@ -4,7 +4,8 @@ import pytest
 
 from tests.helpers import random_dataset
 from utils import batches as batching
-from utils.batches import split_batch, test_batches as batches_of_test, train_batches
+from utils.batches import split_batch, train_batches
+from utils.batches import test_batches as batches_of_test
 
 DATASET = random_dataset()
 

@@ -11,12 +11,12 @@ from benchmarks import cluster as cluster_benchmark
 from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
-from benchmarks.floor import Floor, multiply_adds, operands, products
 from benchmarks.command import make_parser
+from benchmarks.floor import Floor, multiply_adds, operands, products
 from benchmarks.sides import Ours, Padded, find_dataset
 from tests.helpers import golden, random_dataset, run_script
-from utils.engine.embeddings import Catalogue
 from utils.dataset import write_dataset
+from utils.engine.embeddings import Catalogue
 from utils.files import UserError
 from utils.tf1 import tf
 

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.raw_cut import cut
 from tests.helpers import run_script
-from utils.digest import example_digests
 from utils.dataset import read_dataset
+from utils.digest import example_digests
 from utils.files import UserError
 from utils.make_sample import META_FILE, REVIEWS_FILE, Sizes, write_sample
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers import Graph, random_dataset
 from utils.base_model import BaseModel
-from utils.batches import test_batches as batches_of_test, train_batches
+from utils.batches import test_batches as batches_of_test
+from utils.batches import train_batches
 from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
 from utils.layers import dense, mean_pooling, segment_sum
 from utils.serving import ranking

@@ -7,12 +7,13 @@ import json
 import os
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.helpers import run_script
 from utils.data import raw_files
-from utils.files import ROOT, UserError
 from utils.data.pickles import load_parts
+from utils.files import ROOT, UserError
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 

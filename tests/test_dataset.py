@@ -6,13 +6,14 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.plain_prepare import examples
 from tests.helpers import golden, random_dataset, run_script
+from utils.data.pickles import dump_parts
 from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
 from utils.files import UserError
-from utils.data.pickles import dump_parts
 
 # Users with one purchase, two, three and more; user 3 owns most of the items.
 PURCHASES = {0: [5], 1: [2, 7], 2: [3, 1, 8], 3: [0, 1, 2, 3, 4, 5, 6, 7], 4: [9, 2, 4, 6, 1], 5: [8, 0, 9, 3]}

@@ -9,12 +9,13 @@ import pytest
 
 from tests.helpers import Folder, Graph, flat_batch, random_dataset
 from tests.oracle import padded
-from tests.test_names import DATASET as NAMED, written as write_names
-from utils.serving import export as exporting
+from tests.test_names import DATASET as NAMED
+from tests.test_names import written as write_names
 from utils.batches import flat_histories
 from utils.commands import export_parser
 from utils.files import UserError, replacing_folder
 from utils.models import model_class, names
+from utils.serving import export as exporting
 from utils.tf1 import tf
 
 DATASET = random_dataset()

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from tests.rows import write_rows
+from utils.data.raw_files import RawFile
 from utils.dataset import dataset_of, read_dataset, write_dataset
 from utils.files import UserError
-from utils.data.raw_files import RawFile
 from utils.results import POINT, TRAIN_COLUMNS, add_rows, read_rows
 
 convert_pd = importlib.import_module("utils.1_convert_pd")

@@ -8,10 +8,11 @@ import pytest
 from benchmarks.padded import REFERENCES
 from tests import oracle
 from tests.helpers import Folder, Graph, random_dataset
+from utils.batches import draw_ads
+from utils.batches import test_batches as batches_of_test
 from utils.engine import scoring_graph
 from utils.models import names
 from utils.serving import scoring
-from utils.batches import draw_ads, test_batches as batches_of_test
 from utils.tf1 import tf
 
 DATASET = random_dataset()

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_dataset
-from utils.files import UserError
 from utils.data.original_ids import Names, read_names
 from utils.data.pickles import dump_parts
+from utils.files import UserError
 
 DATASET = random_dataset()
 KEYS = tuple(["%s%d" % (kind, index) for index in range(count)] for kind, count in (

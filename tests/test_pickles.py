@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.files import UserError
 from utils.data.pickles import dump_parts, load_parts
+from utils.files import UserError
 
 
 class Call:

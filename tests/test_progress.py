@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_dataset, run_script
+from utils.data.pickles import dump_parts
 from utils.dataset import write_dataset
 from utils.files import ROOT
-from utils.data.pickles import dump_parts
 
 DATASET = random_dataset(users=300)
 

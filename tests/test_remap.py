@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.helpers import run_script
-from utils.files import ROOT, UserError
 from utils.data.pickles import dump_parts, load_parts
+from utils.files import ROOT, UserError
 
 convert_pd = importlib.import_module("utils.1_convert_pd")
 remap_id = importlib.import_module("utils.2_remap_id")

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
-from utils.models import names
-from utils.runs import locks
 from utils.dataset import write_dataset
 from utils.files import ROOT, UserError
+from utils.models import names
+from utils.runs import locks
 from utils.runs.locks import acquire
 
 FOLDERS = ("din", "deepFM", "pnn", "wide_deep")

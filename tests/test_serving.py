@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from tests.helpers import Folder, random_dataset
-from utils.batches import draw_ads, test_batches as batches_of_test
+from utils.batches import draw_ads
+from utils.batches import test_batches as batches_of_test
 from utils.commands import export_parser
 from utils.engine.scoring_graph import ScoringGraph
-from utils.serving.export import export
 from utils.files import ROOT
 from utils.models import model_class
+from utils.serving.export import export
 from utils.serving.restore import restored
 
 REQUESTS = int(os.environ.get("SERVING_REQUESTS", 400))

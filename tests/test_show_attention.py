@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_dataset, run_script
+from utils.data.pickles import dump_parts
 from utils.dataset import write_dataset
 from utils.files import ROOT
-from utils.data.pickles import dump_parts
 
 DATASET = random_dataset(users=30, items=60, categories=4)
 ASINS = ["B%03d" % item for item in range(60)]

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from utils.engine import tables
-from utils.engine.tables import Stages, Tables
 from utils.engine.session import Session
+from utils.engine.tables import Stages, Tables
 from utils.tf1 import tf
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from tests.helpers import Graph, random_dataset
 from utils import towers
-from utils.batches import test_batches as batches_of_test, train_batches
-from utils.models import names
-from utils.files import UserError
+from utils.batches import test_batches as batches_of_test
+from utils.batches import train_batches
 from utils.engine.optimizers import clipped_update
+from utils.files import UserError
+from utils.models import names
 from utils.tf1 import tf
 
 DATASET = random_dataset()

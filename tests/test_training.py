@@ -1,5 +1,4 @@
 """Training and inference: the log, the CSVs, checkpoints, TensorBoard, resuming, and what goes wrong."""
-import csv
 import glob
 import json
 import os
@@ -13,21 +12,18 @@ from google.protobuf import text_format
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.projector import projector_config_pb2
 
-from tests.helpers import RATES, Folder, Graph, golden, random_dataset, run_script
+from tests.helpers import Folder, Graph, golden, random_dataset, run_script
 from utils import batches, towers, train_loop
 from utils.batches import test_batches as batches_of_test
-from utils.runs.checkpoints import Checkpoints
-from utils.commands import infer_parser, train_parser
+from utils.data.pickles import dump_parts
 from utils.dataset import Dataset, build_sets, write_dataset
 from utils.files import ROOT, UserError
-from utils.infer_loop import infer
-from utils.models import model_class, names
-from utils.runs.locks import acquire
-from utils.data.pickles import dump_parts
+from utils.models import names
 from utils.results import CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS
+from utils.runs.checkpoints import Checkpoints
+from utils.runs.locks import acquire
 from utils.runs.summaries import write_projector
 from utils.tf1 import tf
-from utils.train_loop import train
 
 DATASET = random_dataset()
 EXAMPLES, USERS = len(DATASET.train.items), len(DATASET.test.users)

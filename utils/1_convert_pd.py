@@ -25,9 +25,9 @@ import orjson
 import pandas as pd
 from tqdm import tqdm
 
-from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 from utils.data.pickles import dump_parts
 from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, default_folder, find_raw_file
+from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 
 RESERVED_NAMES = ("amazon_electronics", "sample_small", "sample_full")  # a data set of the user's can't bear them
 LINE_LIMIT = 64 << 20  # bytes; a real line has some thousands

@@ -17,8 +17,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 import pandas as pd
 
-from utils.files import ROOT, Parser, UserError, run_main
 from utils.data.pickles import dump_parts, load_parts
+from utils.files import ROOT, Parser, UserError, run_main
 
 _REMEDY = "run utils/1_convert_pd.py"
 

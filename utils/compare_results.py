@@ -15,9 +15,9 @@ import os
 import re
 import string
 
-from utils.reports import plots
 from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 from utils.report import described, heading, in_order, is_sample
+from utils.reports import plots
 from utils.results import FLAGS, KEY, csv_name, read_rows, training_of
 
 STAGES = ("train", "infer")

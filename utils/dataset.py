@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.draws import Draws
-from utils.files import ROOT, Parser, UserError
 from utils.data.pickles import dump_parts, load_parts
+from utils.files import ROOT, Parser, UserError
 
 SEED = 1234  # of the negatives and of the order of examples: part of the recipe, not a hyperparameter
 REMAP = os.path.join(ROOT, "raw_data", "remap.pkl")

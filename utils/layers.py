@@ -4,7 +4,6 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 A history is flat: [N, ...] rows, and its `segments` [N], ascending, say whose history (0 .. B - 1) each row is in.
 The variables of a model are made in a scope with AUTO_REUSE: the second call with a name shares them.
 """
-import functools
 import math
 import zlib
 

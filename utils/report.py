@@ -15,9 +15,9 @@ import re
 import string
 import time
 
-from utils.reports import plots
-from utils.files import Parser, UserError, replacing, run_main
 from utils import models
+from utils.files import Parser, UserError, replacing, run_main
+from utils.reports import plots
 from utils.results import COLUMNS, FLAGS, RESULTS, TEXTS, csv_name, read_published, read_rows, training_of
 
 REPORT = "report.html"

@@ -56,6 +56,7 @@ def _garbage_collector_aside():
 with _standard_error_held_back(), _garbage_collector_aside(), warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # TensorFlow 1.15 meets a newer NumPy
     import tensorflow.compat.v1 as tf
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions  # noqa: F401  for those who import it from here
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()

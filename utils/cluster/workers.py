@@ -28,9 +28,9 @@ import time
 
 import numpy as np
 
+from utils.engine.session import Session
 from utils.files import UserError
 from utils.layers import segment_sum
-from utils.engine.session import Session
 from utils.tf1 import tf
 
 JOB = "worker"

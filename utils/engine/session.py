@@ -1,8 +1,7 @@
 """A session whose callables spare what Session.run does in Python before each call."""
 import numpy as np
 
-from utils.tf1 import tf  # before TensorFlow itself
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
+from utils.tf1 import CallableOptions, tf
 
 ALIGNMENT = 64  # bytes
 CONTROL_FLOW = {"Enter", "Switch", "RefSwitch"}  # what loops and branches are made of, which the single-threaded executor lacks

@@ -4,8 +4,6 @@
 """
 import os
 
-import numpy as np
-
 from utils.files import UserError
 from utils.results import KEY, add_rows, report_throughput
 from utils.runs.checkpoints import LATEST, Checkpoints
@@ -13,7 +11,6 @@ from utils.runs.identity import check_identity, check_state, fresh_state, identi
 from utils.runs.log import log, warn
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import Tracer
-from utils.timing import system_seconds
 
 HISTOGRAM_USERS = 256  # test users whose attention weights TensorBoard's histograms are made of
 TRACE = "trace.json"   # in save_path, what --profile writes

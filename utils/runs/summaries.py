@@ -7,10 +7,10 @@ import time
 import numpy as np
 from tensorboard.plugins.hparams import api_pb2, summary
 
-from utils.runs.checkpoints import BEST
+from utils.data.original_ids import read_names
 from utils.dataset import REMAP
 from utils.files import UserError, replacing, unwritable
-from utils.data.original_ids import read_names
+from utils.runs.checkpoints import BEST
 from utils.tf1 import tf
 
 HISTOGRAM_BINS = 30

@@ -2,8 +2,6 @@
 import collections
 import re
 
-from tensorflow.python.client import timeline
-
 from utils.files import replacing
 from utils.tf1 import tf
 
@@ -45,6 +43,8 @@ class Tracer:
 
     def write(self, path):
         """Writes the steps to `path`, which a browser's trace viewer opens (chrome://tracing, ui.perfetto.dev)."""
+        from tensorflow.python.client import timeline
+
         merged, devices = tf.RunMetadata().step_stats, {}  # each device once: a row of the viewer
         for _, trace in self.steps():
             for stats in trace.step_stats.dev_stats:

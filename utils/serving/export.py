@@ -16,11 +16,11 @@ import typing
 
 import numpy as np
 
+from utils.data.original_ids import read_names
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EmbeddingTables, ScoredItems
 from utils.engine.scoring_graph import logit_of_ids
 from utils.files import UserError, replacing, replacing_folder
-from utils.data.original_ids import read_names
 from utils.runs.log import log
 from utils.serving.restore import restored
 from utils.tf1 import tf

@@ -5,8 +5,8 @@ on a CPU one on each core.
 """
 import numpy as np
 
-from utils.engine.scoring_graph import in_blocks
 from utils.batches import split_batch
+from utils.engine.scoring_graph import in_blocks
 from utils.engine.tables import Tables
 from utils.tf1 import tf
 from utils.towers import gpu_names
