@@ -25,9 +25,20 @@ def make_parser(name, description):
 
 def add_common_arguments(parser):
     """Adds the arguments that every benchmark of the models has."""
-    parser.add_argument("--threads", type=at_least(0), default=0, help="TensorFlow's, on both sides; 0: each side's own (default)")
+    parser.add_argument("--threads", type=at_least(0), default=0,
+                        help="TensorFlow's, on both sides; 0: each side's own (default)")
+    add_json_argument(parser)
+
+
+def add_json_argument(parser):
+    """Adds `--json`, which `Table` takes."""
     parser.add_argument("--json", action="store_true",
                         help="a JSON line per measurement on standard output; the table then goes to standard error")
+
+
+def with_spread(name, form):
+    """The format of a cell with the figure `name` and, from `spread`, its lowest and highest value, each as `form`."""
+    return "{NAME:FORM} ({spread[NAME][0]:FORM} to {spread[NAME][1]:FORM})".replace("NAME", name).replace("FORM", form)
 
 
 class Table:
@@ -39,7 +50,7 @@ class Table:
     """
 
     def __init__(self, as_json, columns):
-        self._as_json, self._columns, self._headed = as_json, columns, False
+        self._as_json, self._columns, self._has_heading = as_json, columns, False
         self._file = sys.stderr if as_json else sys.stdout
 
     def title(self, line):
@@ -48,9 +59,9 @@ class Table:
 
     def row(self, result):
         """Prints a measurement, a dictionary."""
-        if not self._headed:
+        if not self._has_heading:
             self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
-            self._headed = True
+            self._has_heading = True
         self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
         if self._as_json:
             print(json.dumps(result), flush=True)

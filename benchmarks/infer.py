@@ -6,25 +6,22 @@ Each test user is scored with two candidates, the positive and the negative; a b
 """
 import itertools
 
-import numpy as np
-
 from benchmarks import padded
 from benchmarks.command import make_parser
-from benchmarks.measure import Task, run
+from benchmarks.measure import Task, histories, run
 from utils.batches import test_batches
 from utils.files import run_main
 
 
 def batches(dataset, batch_size):
-    """Yields this project's batches, over and over, those alone that are full."""
+    """Yields this project's full batches, over and over."""
     while True:
         yield from itertools.islice(test_batches(dataset.test, batch_size), len(dataset.test.users) // batch_size)
 
 
-def examples(batch):
-    """The list of (history, (positive, negative)) in `batch`."""
-    histories = np.split(batch.history, np.cumsum(batch.lengths)[:-1])
-    return [(history.tolist(), tuple(pair)) for history, pair in zip(histories, batch.candidates.tolist())]
+def examples(batches):
+    """The list of (history, (positive, negative)) in `batches`."""
+    return [example for batch in batches for example in zip(histories(batch), map(tuple, batch.candidates.tolist()))]
 
 
 TASK = Task("infer", False, batches, padded.test_inputs, examples)

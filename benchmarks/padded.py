@@ -2,10 +2,10 @@
 
 Every history is padded to the longest in its batch, the candidate is tiled along it and `[q, k, q - k, q * k]`
 concatenated; gradients are made dense; a step is one session call with a `feed_dict` and two more that read the step.
-It shares no layer, batch or graph with the project, only the names of the variables. As in the authors' correction each
-candidate has its own attention. In float64 the same formulas are the tests' oracle.
+It shares no layer, batch or graph with the project, only the names of the variables. Each candidate has its own
+attention, as in the authors' correction. In float64 the same formulas are the tests' oracle.
 
-A model of one's own can be compared once it stands here, too: a function of `Layers`, in `REFERENCES`.
+A new model can be compared once it stands here, too: a function of `Layers`, in `REFERENCES`.
 
 Axes: B recommendations (in inference: users), T longest history of the batch, H = 128.
 """
@@ -21,10 +21,10 @@ PADDING = -2.0 ** 32 + 1  # the score of an item that pads a history: its weight
 # ---- the models ------------------------------------------------------------------------------------------------------
 
 class Layers:
-    """What the models are made of.
+    """The layers of the models.
 
     Args:
-      variable: a function of a name, a shape and an initial value (None: TensorFlow's own choice), which gives a variable.
+      variable: a function (name, shape, initial value or None for TensorFlow's own choice) -> the variable.
       cate_list: [item_count] category of each item, int32 tensor.
       cate_count: number of categories.
     """
@@ -36,7 +36,8 @@ class Layers:
         """[...] -> [..., H]."""
         item_emb_w = self._variable("item_emb_w", [self._cate_list.shape[0], 64], None)
         cate_emb_w = self._variable("cate_emb_w", [self._cate_count, 64], None)
-        return tf.concat([tf.gather(item_emb_w, items), tf.gather(cate_emb_w, tf.gather(self._cate_list, items))], axis=-1)
+        categories = tf.gather(self._cate_list, items)
+        return tf.concat([tf.gather(item_emb_w, items), tf.gather(cate_emb_w, categories)], axis=-1)
 
     def item_bias(self, items):
         """[...] -> [...]."""
@@ -116,7 +117,7 @@ def wide_deep(layers, i, k, lengths):
     return layers.mlp([u, i]) + tf.squeeze(layers.dense(wide, 1, "f_wide"), axis=-1)
 
 
-# A function of layers, candidates [B, H], histories [B, T, H] and their lengths [B], which gives [B] logits without item bias.
+# Functions (layers, candidates [B, H], histories [B, T, H], their lengths [B]) -> [B] logits without item bias.
 REFERENCES = {reference.__name__: reference for reference in (din, din_dice, pnn, deepFM, wide_deep)}
 
 
@@ -185,8 +186,8 @@ class PaddedModel:
       optimizer: "sgd" or "adam"; None for a graph that only scores.
 
     Attributes:
-      logits: [B] logits of the first candidates, from whose `loss`, [], the `gradients`, dense, are taken.
-      variables: the trainable variables.
+      logits: [B] logits of the first candidates; `loss`, [], is their mean cross-entropy.
+      variables: the trainable variables; `gradients` are the loss's, dense.
     """
 
     def __init__(self, name, catalogue, optimizer=None):
@@ -221,7 +222,7 @@ class PaddedModel:
             variable.load(values[variable.op.name], self.session)
 
     def train(self, inputs, learning_rate):
-        """Updates the variables once on what `train_inputs` yields; returns its loss before the update."""
+        """Updates the variables once on a batch of `train_inputs`; returns its loss before the update."""
         items, labels, histories, lengths = inputs
         loss, _ = self.session.run([self.loss, self.train_op], feed_dict={
             self.i: items, self.y: labels, self.histories: histories, self.lengths: lengths,
@@ -232,7 +233,7 @@ class PaddedModel:
         return loss
 
     def score(self, inputs):
-        """Returns the logits [B, 2] of what `test_inputs` yields, [positive, negative]."""
+        """Returns the logits [B, 2] of a batch of `test_inputs`, [positive, negative]."""
         positives, negatives, histories, lengths = inputs
         return np.stack(self.session.run([self.logits, self.other_logits], feed_dict={
             self.i: positives, self.j: negatives, self.histories: histories, self.lengths: lengths}), axis=1)

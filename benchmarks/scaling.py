@@ -10,9 +10,9 @@ import os
 
 import numpy as np
 
-from benchmarks.command import Table, add_common_arguments
-from benchmarks.measure import steps_that_last, timed
-from benchmarks.sides import SEED, Ours, training_flags
+from benchmarks.command import Table, add_common_arguments, with_spread
+from benchmarks.measure import linux_number, steps_that_last, time_steps
+from benchmarks.sides import SEED, OurSide, training_flags
 from benchmarks.train import batches
 from utils import models
 from utils.commands import at_least, positive_float
@@ -22,13 +22,13 @@ from utils.files import ROOT, Parser, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device
 
-HISTORY, ITEMS, BATCH_SIZE = 10, 10 ** 5, 256  # what stays the same while another is varied
+HISTORY, ITEMS, BATCH_SIZE = 10, 10 ** 5, 256  # each stays the same while another is varied
 HISTORIES = [10, 100, 1000]
 ITEM_COUNTS = [10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7]
 BATCH_SIZES = [32, 256, 1024, 4096, 16384, 65536]
 CATEGORIES = 1000
 EPOCH = 100  # batches
-TABLES = 6  # the size of the embeddings: themselves, Adam's two moments, and what Adam makes on the way
+TABLES = 6  # times the embeddings' size: themselves, Adam's two moments, and the arrays that Adam makes on the way
 
 
 def random_dataset(history, item_count, examples):
@@ -46,25 +46,26 @@ def random_dataset(history, item_count, examples):
 def measure(arguments, history_length, items, batch_size, optimizer):
     """Throughputs of training with these sizes, one per round, in recommendations per second."""
     dataset = random_dataset(history_length, items, EPOCH * batch_size)
-    ours = Ours(arguments.model, True, dataset, batch_size, arguments.threads, optimizer)
-    stream = ours.prefetch(batches(dataset, batch_size))
-    steps = steps_that_last(arguments.seconds, ours.step, stream)
-    rates = [steps * batch_size / timed(ours.step, itertools.islice(stream, steps))[0] for _ in range(arguments.rounds)]
-    ours.close()
-    del ours
-    gc.collect()  # the session's variables go with it: the next may need their memory
-    return rates
+    side = OurSide(arguments.model, True, dataset, batch_size, arguments.threads, optimizer)
+    stream = side.prefetch(batches(dataset, batch_size))
+    steps = steps_that_last(arguments.seconds, side.step, stream)
+    throughputs = [steps * batch_size / time_steps(side.step, itertools.islice(stream, steps))[0]
+                   for _ in range(arguments.rounds)]
+    side.close()
+    del side
+    gc.collect()  # the session's variables go with it: the next session may need their memory
+    return throughputs
 
 
 def settings(arguments):
-    """Yields what is to be measured: dictionaries with the sizes, the optimizer, and which of them is varied."""
-    own, rates = training_flags(arguments.model)
-    base = {"history_length": HISTORY, "items": ITEMS, "batch_size": BATCH_SIZE, "optimizer": own}
+    """Yields the settings to measure: dictionaries of the sizes, the optimizer, and which size is varied."""
+    authors_optimizer, rates = training_flags(arguments.model)
+    base = {"history_length": HISTORY, "items": ITEMS, "batch_size": BATCH_SIZE, "optimizer": authors_optimizer}
     for value in arguments.histories:
         yield dict(base, varied="history_length", history_length=value)
     for value in arguments.batch_sizes:
         yield dict(base, varied="batch_size", batch_size=value)
-    for optimizer in sorted(rates, key=lambda name: (name != own, name)):
+    for optimizer in sorted(rates, key=lambda name: (name != authors_optimizer, name)):
         for value in arguments.items:
             yield dict(base, varied="items", items=value, optimizer=optimizer)
 
@@ -72,31 +73,26 @@ def settings(arguments):
 def missing_memory(setting):
     """About how many GiB a setting needs, where that is more than is free; else, or where Linux does not tell, None."""
     needed = TABLES * setting["items"] * EMBEDDING_WIDTH * 4 / 2 ** 30
-    if os.path.exists("/proc/meminfo"):
-        with open("/proc/meminfo") as lines:
-            free = next(int(line.split()[1]) / 2 ** 20 for line in lines if line.startswith("MemAvailable"))
-        return needed if needed > free else None
-    return None
+    free_kibibytes = linux_number("/proc/meminfo", "MemAvailable:")
+    return needed if free_kibibytes is not None and needed > free_kibibytes / 2 ** 20 else None
 
 
 def plot(path, results, title):
-    """Draws three panels, throughput over each of what is varied, into a PNG."""
+    """Draws three panels into a PNG: throughput over history length, over number of items, over batch size."""
     from utils.reports import plots  # not above: it loads matplotlib, which measuring does without
 
-    varied = ("history_length", "items", "batch_size")
+    sizes = ("history_length", "items", "batch_size")
     optimizers = list(dict.fromkeys(result["optimizer"] for result in results))
-    with replacing(path) as file, plots.drawing(file, title, 10, 3.2, 1, len(varied), sharey=True) as (figure, axes):
-        for axis, name in zip(axes[0], varied):
+    with replacing(path) as file, plots.drawing(file, title, 10, 3.2, 1, len(sizes), sharey=True) as (figure, axes):
+        for axis, name in zip(axes[0], sizes):
             for index, optimizer in enumerate(optimizers):
                 points = [result for result in results if (result["varied"], result["optimizer"]) == (name, optimizer)]
                 if points:
                     axis.plot([point[name] for point in points], [point["ours"] for point in points], label=optimizer,
                               **plots.style(index))
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.set_xlabel(name.replace("_", " "))
+            axis.set(xscale="log", yscale="log", xlabel=name.replace("_", " "))
         axes[0, 0].set_ylabel("recommendations per second")
-        plots.legend(figure, axes[0, varied.index("items")].get_lines())
+        plots.legend(figure, axes[0, sizes.index("items")].get_lines())
 
 
 def main():
@@ -116,9 +112,10 @@ def main():
     table = Table(arguments.json, [
         ("history", 7, "{history_length:,}"), ("items", 10, "{items:,}"), ("batch", 7, "{batch_size:,}"),
         ("optimizer", 9, "{optimizer}"),
-        ("recommendations/s", 34, "{ours:,.0f} ({spread[ours][0]:,.0f} to {spread[ours][1]:,.0f})"),
+        ("recommendations/s", 34, with_spread("ours", ",.0f")),
         ("history items/s", 15, "{history_items_per_second:,.0f}")])
-    title = "training %s, %s, TensorFlow %s" % (arguments.model, describe_device(1), tf.__version__)
+    device = describe_device(1)
+    title = "training %s, %s, TensorFlow %s" % (arguments.model, device, tf.__version__)
     table.title("scaling: " + title)
     results = []
     for setting in settings(arguments):
@@ -127,12 +124,12 @@ def main():
             table.title("left out: {items:,} items with {optimizer} need about {:.0f} GiB".format(missing, **setting))
             continue
         sizes = {name: value for name, value in setting.items() if name != "varied"}
-        rates = measure(arguments, **sizes)
-        rate = float(np.median(rates))
-        results.append(dict(setting, benchmark="scaling", ours=rate, spread={"ours": [min(rates), max(rates)]},
-                            history_items_per_second=rate * setting["history_length"], rounds=arguments.rounds,
-                            model=arguments.model, threads=arguments.threads, device=describe_device(1),
-                            tensorflow=tf.__version__))
+        throughputs = measure(arguments, **sizes)
+        median = float(np.median(throughputs))
+        results.append(dict(setting, benchmark="scaling", ours=median,
+                            spread={"ours": [min(throughputs), max(throughputs)]},
+                            history_items_per_second=median * setting["history_length"], rounds=arguments.rounds,
+                            model=arguments.model, threads=arguments.threads, device=device, tensorflow=tf.__version__))
         table.row(results[-1])
     if arguments.plot:
         plot(arguments.plot, results, title)

@@ -1,11 +1,12 @@
-"""The two sides of the benchmarks, and their data: this project, and the padded models."""
+"""The two sides of the benchmarks, this project and the padded models; and the data that they are given."""
 import importlib
 import os
 import subprocess
 import sys
 
-# Else all sessions of a process share the threads of the first, and the floor could not try others than the model's.
-os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # read by TensorFlow, together with use_per_session_threads
+# TensorFlow reads it together with use_per_session_threads. Otherwise all sessions of a process share the threads of
+# the first one, and the floor could not try others than the model's.
+os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"
 
 from benchmarks.floor import operands, products
 from benchmarks.padded import PaddedModel
@@ -18,16 +19,16 @@ from utils.files import ROOT, UserError
 from utils.serving.scoring import Scorer
 from utils.tf1 import tf
 from utils.timing import Stopwatch
-from utils.towers import session_config, shards, tower_devices
+from utils.towers import session_config, tower_devices
 
 SEED = 1234
 
 
 def find_dataset(data):
-    """The path of the dataset.pkl that `--data` means; a sample is made where it is not there yet.
+    """The path of the dataset.pkl that `--data` names; a sample is made where it is not there yet.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no dataset.pkl.
     """
     if data in ("small", "full"):
         return _sample(data)
@@ -38,7 +39,7 @@ def find_dataset(data):
 
 
 def _sample(size):
-    """The dataset.pkl of a generated sample, apart from what the project is prepared with."""
+    """The path of the dataset.pkl of a generated sample, which lies apart from the project's prepared data."""
     raw, folder = (os.path.join(ROOT, "raw_data", name % size) for name in ("sample_%s", "prepared_%s"))
     path = os.path.join(folder, "dataset.pkl")
     if not os.path.exists(path):
@@ -53,13 +54,13 @@ def _sample(size):
 
 
 def training_flags(name):
-    """(the optimizer that the authors train a model with, the learning rates of all that it can be trained with)."""
+    """(the optimizer that the authors train a model with, {optimizer: its initial learning rate})."""
     script = importlib.import_module(models.place_of(name).folder + ".train")
     return script.OPTIMIZER, script.LEARNING_RATES
 
 
 def with_threads(config, threads):
-    """`config`, a ConfigProto, for a session with threads of its own, as many as `threads`; 0: as it is."""
+    """`config`, a ConfigProto, for a session that shares its `threads` with no other; 0: as many as it has."""
     config.use_per_session_threads = True
     if threads:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
@@ -67,15 +68,15 @@ def with_threads(config, threads):
 
 
 class ClockedSession:
-    """A session that clocks its callables: a model which is started with it shows what it calls, and for how long.
+    """A session that clocks its callables, and can show the values of further tensors in their calls.
 
     Attributes:
       stopwatch: adds up the seconds inside the callables.
-      fetches, feed_list: the latest callable's.
+      fetches, feed_list: of the callable that was called last.
     """
 
     def __init__(self, session):
-        self._session, self._extended, self.stopwatch = session, None, Stopwatch()
+        self._session, self._observing_call, self.stopwatch = session, None, Stopwatch()
 
     def __getattr__(self, name):
         return getattr(self._session, name)
@@ -85,34 +86,34 @@ class ClockedSession:
 
         def clocked(*values):
             self.fetches, self.feed_list = fetches, feed_list
-            if self._extended:
-                results, observed = self._extended(*values)
-                self._observed.append(observed)
+            if self._observing_call:
+                results, observation = self._observing_call(*values)
+                self._observations.append(observation)
                 return results
             with self.stopwatch:
                 return call(*values)
         return clocked
 
     def observe(self, tensors, step, batches):
-        """Yields the values of `tensors` in each call that `step(batch)` makes, a list, for each of `batches`."""
-        self._extended = self._session.make_callable([self.fetches, tensors], self.feed_list)
+        """Yields for each of `batches` a list: the values of `tensors` in each call that `step(batch)` makes."""
+        self._observing_call = self._session.make_callable([self.fetches, tensors], self.feed_list)
         for batch in batches:
-            self._observed = []
+            self._observations = []
             step(batch)
-            yield self._observed
-        self._extended = None
+            yield self._observations
+        self._observing_call = None
 
 
-class Ours:
+class OurSide:
     """This project's side, in a graph and session of its own.
 
     Args:
       model: a model's name.
       training: whether a step is an update; else it scores.
       dataset: for its sizes and categories.
-      batch_size: of the batches to come.
+      batch_size: of the batches that `step` will be given.
       threads: TensorFlow's; 0: what the project chooses.
-      optimizer: the model's own where it is None.
+      optimizer: a key of the model's learning rates; None: the authors' optimizer.
 
     Attributes:
       prefetch: the function that makes an iterator's batches ready, as a run of the project does.
@@ -122,15 +123,15 @@ class Ours:
     """
 
     def __init__(self, model, training, dataset, batch_size, threads=0, optimizer=None):
-        default, rates = training_flags(model)
-        optimizer = optimizer or default
+        authors_optimizer, rates = training_flags(model)
+        optimizer = optimizer or authors_optimizer
         with tf.Graph().as_default():
             tf.set_random_seed(SEED)
+            devices = tower_devices(1, batch_size)
             if training:
-                self.graph = TrainingGraph(models.model_class(model), dataset, optimizer, shards=shards(1, batch_size))
+                self.graph = TrainingGraph(models.model_class(model), dataset, optimizer, shards=len(devices))
             else:
                 self.graph = ScoringGraph(models.model_class(model), dataset)
-            devices = tower_devices(1, batch_size)
             self.config = with_threads(session_config(1, len(devices)), threads)
             self.session = ClockedSession(Session(config=self.config))
             self.session.run(tf.global_variables_initializer())
@@ -143,7 +144,7 @@ class Ours:
                 self.prefetch = prefetch
 
     def first_step(self, batch):
-        """The result of a first step, on a `Batch`."""
+        """Takes a step on `batch`, a `Batch`; returns its result."""
         return self.step(next(self.prefetch([batch])))
 
     def values(self):
@@ -151,7 +152,7 @@ class Ours:
         return self.session.run({variable.op.name: variable for variable in self.graph.variables})
 
     def shapes(self, batches):
-        """(the products of a call, for each of `batches` and each of its calls the shape of each operand); after a first step."""
+        """(the products of a call; of each of `batches` and its calls, the operands' shapes), after a first step."""
         ops = products(self.session.fetches)
         with self.session.graph.as_default():
             tensors = [tf.shape(self.session.graph.get_tensor_by_name(name)) for name in operands(ops)]
@@ -162,8 +163,8 @@ class Ours:
         self.session.close()
 
 
-class Padded:
-    """The other side, in a graph and session of its own; `step` as in `Ours`."""
+class PaddedSide:
+    """The other side, in a graph and session of its own; `step` as in `OurSide`, on batches of padded.py."""
 
     def __init__(self, model, training, dataset, batch_size, threads=0):
         optimizer, rates = training_flags(model)

@@ -4,28 +4,25 @@
 """
 import itertools
 
-import numpy as np
-
 from benchmarks import padded
 from benchmarks.command import make_parser
-from benchmarks.measure import Task, run
+from benchmarks.measure import Task, histories, run
 from benchmarks.sides import SEED
 from utils.batches import train_batches
 from utils.files import run_main
 
 
-def batches(dataset, batch_size):
-    """Yields this project's batches, epoch after epoch, those alone that are full."""
+def batches(dataset, batch_size, worker=0, num_workers=1):
+    """Yields this project's full batches, epoch after epoch; of several workers, one's share of each."""
     for epoch in itertools.count():
-        every = train_batches(dataset.train, batch_size, SEED, epoch)
-        yield from itertools.islice(every, len(dataset.train.items) // batch_size)
+        epoch_batches = train_batches(dataset.train, batch_size, SEED, epoch, 0, worker, num_workers)
+        yield from itertools.islice(epoch_batches, len(dataset.train.items) // batch_size)
 
 
-def examples(batch):
-    """The list of (history, item, label) in `batch`."""
-    histories = np.split(batch.history, np.cumsum(batch.lengths)[:-1])
-    return [(history.tolist(), item, label) for history, item, label in zip(
-        histories, batch.candidates[:, 0].tolist(), batch.labels[:, 0].tolist())]
+def examples(batches):
+    """The list of (history, item, label) in `batches`."""
+    return [example for batch in batches for example in zip(
+        histories(batch), batch.candidates[:, 0].tolist(), batch.labels[:, 0].tolist())]
 
 
 TASK = Task("train", True, batches, padded.train_inputs, examples)

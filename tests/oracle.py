@@ -1,4 +1,4 @@
-"""The models in float64, padded, tiled and concatenated: benchmarks/padded.py, with a model's own variables.
+"""The models in float64, padded, tiled and concatenated: benchmarks/padded.py with the variables of a graph.
 
 It is written without the project's layers, batches or graphs. Axes: B recommendations, T longest history, H = 128.
 """
@@ -6,6 +6,11 @@ import numpy as np
 
 from benchmarks.padded import Layers, logit
 from utils.tf1 import tf
+
+
+def sigmoid(x):
+    """Of an array, in float64."""
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
 
 
 def padded(histories):

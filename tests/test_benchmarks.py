@@ -1,4 +1,5 @@
 """The benchmarks: the padded side is right, the floor is whole, and the commands say what they measured."""
+import contextlib
 import itertools
 import json
 import sys
@@ -7,14 +8,15 @@ import zlib
 import numpy as np
 import pytest
 
-from benchmarks import cluster as cluster_benchmark
 from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
 from benchmarks.command import make_parser
 from benchmarks.floor import Floor, multiply_adds, operands, products
-from benchmarks.sides import Ours, Padded, find_dataset
+from benchmarks.network_model import seconds_of_hosts
+from benchmarks.sides import OurSide, PaddedSide, find_dataset
 from tests.helpers import golden, random_dataset, run_script
+from tests.oracle import sigmoid
 from utils.dataset import write_dataset
 from utils.engine.embeddings import Catalogue
 from utils.files import UserError
@@ -23,76 +25,59 @@ from utils.tf1 import tf
 DATASET = random_dataset(users=80)
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-class PaddedGraph:
-    """A padded model with the golden files' sizes and variables, in a `with` statement."""
-
-    def __init__(self, name, case, optimizer):
-        self.graph = tf.Graph()
-        with self.graph.as_default():
-            self.model = padded.PaddedModel(name, Catalogue(case["sizes"]["item_count"], case["sizes"]["cate_count"],
-                                                            case["cate_list"]), optimizer)
-            self.session = tf.Session()
-            self.session.run(tf.global_variables_initializer())
-        self.model.start(self.session)
-        self.model.load({name: np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, shape)
-                         + name.endswith("gamma") for name, shape in case["expected"]["variables"].items()})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.session.close()
+@contextlib.contextmanager
+def padded_model(name, case, optimizer):
+    """A padded model with the golden files' sizes and variables."""
+    catalogue = Catalogue(case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"])
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = padded.PaddedModel(name, catalogue, optimizer)
+        session.run(tf.global_variables_initializer())
+        model.start(session)
+        model.load({name: np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, shape)
+                    + name.endswith("gamma") for name, shape in case["expected"]["variables"].items()})
+        yield model
 
 
 @pytest.mark.parametrize("name", sorted(padded.REFERENCES))
 def test_the_padded_side_equals_the_golden_values(name):
     case = golden(name)
     batch, expected = case["batch"], case["expected"]
-    with PaddedGraph(name, case, expected["optimizer"]["name"]) as own:
+    with padded_model(name, case, expected["optimizer"]["name"]) as model:
         inputs, = padded.train_inputs(list(zip(batch["hist"], batch["i"], batch["y"])), 4)
         pairs, = padded.test_inputs(list(zip(batch["hist"], zip(batch["i"], batch["j"]))), 4)
-        scores = sigmoid(own.model.score(pairs))
+        scores = sigmoid(model.score(pairs))
         np.testing.assert_allclose(scores[:, 0], expected["score_pos"], atol=1e-5)
         np.testing.assert_allclose(scores[:, 1], expected["score_neg"], atol=1e-5)
-        items, labels, histories, lengths = inputs
-        gradients = own.session.run(own.model.gradients, {
-            own.model.i: items, own.model.y: labels, own.model.histories: histories, own.model.lengths: lengths})
-        assert {variable.op.name for variable in own.model.variables} == set(expected["gradients"])
-        for variable, gradient in zip(own.model.variables, gradients):
+        placeholders = model.i, model.y, model.histories, model.lengths
+        gradients = model.session.run(model.gradients, dict(zip(placeholders, inputs)))
+        assert {variable.op.name for variable in model.variables} == set(expected["gradients"])
+        for variable, gradient in zip(model.variables, gradients):
             assert np.linalg.norm(gradient) == pytest.approx(
                 expected["gradients"][variable.op.name]["l2"], rel=1e-3, abs=1e-9), variable.op.name
-        losses = [own.model.train(inputs, expected["optimizer"]["lr"]) for _ in range(5)]
+        losses = [model.train(inputs, expected["optimizer"]["lr"]) for _ in range(5)]
         np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
-        np.testing.assert_allclose(own.model.score(pairs)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+        np.testing.assert_allclose(model.score(pairs)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
 
 
 def same_batches(benchmark, batch_size, count):
     """(batches of this project, the same for the padded side)."""
     task = benchmark.TASK
     batches = list(itertools.islice(task.batches(DATASET, batch_size), count))
-    examples = [example for batch in batches for example in task.examples(batch)]
-    return batches, list(task.padded_inputs(examples, batch_size))
+    return batches, list(task.padded_inputs(task.examples(batches), batch_size))
 
 
 @pytest.mark.parametrize("name", sorted(padded.REFERENCES))
 def test_both_sides_give_the_same_losses_updates_and_scores(name):
-    ours, other = Ours(name, True, DATASET, 24), Padded(name, True, DATASET, 24)
-    try:
+    ours, other = OurSide(name, True, DATASET, 24), PaddedSide(name, True, DATASET, 24)
+    with contextlib.closing(ours), contextlib.closing(other):
         other.model.load(ours.values())
         for batch, inputs in zip(*same_batches(train_benchmark, 24, 3)):
             assert ours.first_step(batch) == pytest.approx(other.step(inputs), rel=1e-5)
-        updated = ours.values()
+        values = ours.values()
         for variable, value in zip(other.model.variables, other.session.run(other.model.variables)):
-            np.testing.assert_allclose(updated[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
+            np.testing.assert_allclose(values[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
         for batch, inputs in zip(*same_batches(infer_benchmark, 10, 2)):
             np.testing.assert_allclose(ours.graph.score(batch), other.model.score(inputs), atol=1e-3)
-    finally:
-        ours.close()
-        other.close()
 
 
 @pytest.mark.parametrize("benchmark", [train_benchmark, infer_benchmark])
@@ -106,10 +91,13 @@ def test_batches_are_all_full_and_go_on_after_the_last(benchmark):
 
 @pytest.mark.parametrize("benchmark, candidates", [(train_benchmark, 1), (infer_benchmark, 2)])
 def test_the_floor_holds_every_product_of_din(benchmark, candidates):
-    """A product takes as many multiplications again for the gradient of either factor. Affine norms are folded into the
-    layers after them: their beta takes a product with the kernel. Scoring has no products of an item or of variables alone."""
+    """A product takes as many multiplications again for the gradient of each factor.
+
+    Affine norms are folded into the layers after them: their beta takes a product with the kernel. Scoring has no
+    products of one item alone or of variables alone.
+    """
     batches, _ = same_batches(benchmark, 8, 2)
-    ours = Ours("din", benchmark.TASK.training, DATASET, 8)
+    ours = OurSide("din", benchmark.TASK.training, DATASET, 8)
     ours.first_step(batches[0])
     ops, shapes = ours.shapes(batches)
     ours.close()
@@ -117,10 +105,10 @@ def test_the_floor_holds_every_product_of_din(benchmark, candidates):
         shape_of = dict(zip(operands(ops), shapes_of_call))
         items, recommendations = len(batch.history), candidates * len(batch.lengths)
         attention = candidates * items * (128 * 80 + 80 * 40 + 40)
-        of_one_item = items * 128 * 80 + recommendations * 128 * 80
+        one_item_alone = items * 128 * 80 + recommendations * 128 * 80
         mlp = recommendations * (128 * 128 + 384 * 80 + 80 * 40 + 40)
-        folded = 128 * 128 + 384 * 80
-        times, once = (3, of_one_item + folded) if benchmark.TASK.training else (1, 0)
+        norms = 128 * 128 + 384 * 80
+        times, once = (3, one_item_alone + norms) if benchmark.TASK.training else (1, 0)
         # Products with a single column may as well be written as sums of products: within a hundredth.
         assert sum(multiply_adds(op, shape_of) for op in ops) == pytest.approx(
             times * (attention + mlp + once), rel=0.01)
@@ -143,15 +131,11 @@ def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
         shapes = [list(shapes_at(rows).values()) for rows in (6, 10)]
         assert [multiply_adds(op, shapes_at(6)) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
         floor = Floor(ops, shapes, tf.ConfigProto())
-        computed = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
-        assert len(computed) == 2 * len(ops)  # side by side, and one after another
+        copies = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
+        assert len(copies) == 2 * len(ops)  # side by side, and one after another
         for run, index in itertools.product(floor.runs, (0, 1)):
             run(index)
         floor.close()
-
-
-def run_benchmark(name, *flags):
-    return run_script("-m", "benchmarks." + name, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +147,15 @@ def data(tmp_path_factory):
 
 def test_scaling_measures_each_size_and_optimizer_and_draws_them(tmp_path, capsys, monkeypatch):
     picture = tmp_path / "scaling.png"
-    flags = "--histories 2 30 --items 50 500 --batch_sizes 8 --rounds 2 --seconds 0.01 --json --plot".split() + [str(picture)]
-    monkeypatch.setattr(sys, "argv", ["scaling"] + flags)
+    flags = "--histories 2 30 --items 50 500 --batch_sizes 8 --rounds 2 --seconds 0.01 --json --plot".split()
+    monkeypatch.setattr(sys, "argv", ["scaling"] + flags + [str(picture)])
     scaling.main()
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {result["benchmark"] for result in results} == {"scaling"} and all(result["ours"] > 0 for result in results)
-    measured = [(result["varied"], result[result["varied"]], result["optimizer"]) for result in results]
-    assert measured[:5] == [("history_length", 2, "sgd"), ("history_length", 30, "sgd"), ("batch_size", 8, "sgd"),
+    settings = [(result["varied"], result[result["varied"]], result["optimizer"]) for result in results]
+    assert settings[:5] == [("history_length", 2, "sgd"), ("history_length", 30, "sgd"), ("batch_size", 8, "sgd"),
                             ("items", 50, "sgd"), ("items", 500, "sgd")]
-    assert {("items", 50, "adam"), ("items", 500, "adam")} <= set(measured[5:])
+    assert {("items", 50, "adam"), ("items", 500, "adam")} <= set(settings[5:])
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -180,18 +164,15 @@ def test_a_size_that_needs_more_memory_than_is_free_is_known():
     assert scaling.missing_memory({"items": 10 ** 10}) > 10000
 
 
-FIGURES = ("ours", "padded", "ratio", "floor_share")
-
-
 @pytest.mark.parametrize("name, batch_sizes", [("train", (16, 8)), ("infer", (8,))])
 def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_sizes):
-    done = run_benchmark(name, "--data", data, "--batch_sizes", *batch_sizes, "--rounds", 2, "--seconds", 0.05,
-                         "--json")
+    done = run_script("-m", "benchmarks." + name, "--data", data, "--batch_sizes", *batch_sizes, "--rounds", 2,
+                      "--seconds", 0.05, "--json")
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(result["benchmark"], result["batch_size"]) for result in results] == [(name, size) for size in batch_sizes]
     for result in results:
-        for figure in FIGURES:
+        for figure in ("ours", "padded", "ratio", "floor_share"):
             low, high = result["spread"][figure]
             assert 0 < low <= result[figure] <= high, figure
         assert 0 <= result["outside"] < 1
@@ -225,7 +206,7 @@ def test_bad_flags_are_one_line(flags, error):
 
 
 def test_errors_are_one_line_and_exit_status_1():
-    done = run_benchmark("train", "--data", "nowhere")
+    done = run_script("-m", "benchmarks.train", "--data", "nowhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: no dataset.pkl at nowhere; give small, full, a dataset.pkl or a folder with one\n"
 
@@ -245,9 +226,9 @@ def test_a_prepared_folder_of_the_project_is_found(tmp_path):
 
 
 def test_what_workers_send_follows_the_batch_and_not_the_tables():
-    """Here the tables are 50 times as large, and so are the distinct rows of a batch of random items, by a third."""
-    done = run_script("-m", "benchmarks.cluster", "--items", 2000, 100000, "--workers", 2, "--batch_sizes", 16, 64, "--steps",
-                      3, "--rounds", 1, "--json", env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    """Here the tables grow 50 times, and the distinct rows of a batch of random items by a third."""
+    done = run_script("-m", "benchmarks.cluster", "--items", 2000, 100000, "--workers", 2, "--batch_sizes", 16, 64,
+                      "--steps", 3, "--rounds", 1, "--json", env={"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["benchmark"], line["workers"], line["items"], line["batch_size"]) for line in lines] == [
@@ -255,7 +236,7 @@ def test_what_workers_send_follows_the_batch_and_not_the_tables():
     assert all(line["ours"] > 0 and line["step_ms"] > 0 for line in lines)
     assert lines[2]["table_mb"] > 30 * lines[0]["table_mb"]
     if not lines[0]["isolated"]:
-        pytest.skip("no network namespace is to be had here, so that other traffic counts as well")
+        pytest.skip("Linux gives no network namespace here, so that other traffic counts as well")
     small, small_batch_of_64, large, large_batch_of_64 = (line["sent_mb"] for line in lines)
     assert 0.5 < small < 1.2 and large < 1.2 * small and large_batch_of_64 < 1.5 * small_batch_of_64
     assert small_batch_of_64 > small
@@ -265,6 +246,6 @@ def test_the_model_of_real_networks_is_its_formula():
     """DIN's 96,000 dense numbers, 1,000 rows of tables and 100 biases, over 1 GB/s."""
     step, others = 0.01, 3
     sent = 2 * 384000 * 3 / 4 + 1.06 * others * (1000 * 260 + 100 * 8)
-    found = cluster_benchmark.modelled(4, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4)
-    assert found == pytest.approx(step + others * 1000 * 2e-7 + sent / 1e9 + 3 * others * 1e-4)
-    assert cluster_benchmark.modelled(1, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4) == step
+    seconds = seconds_of_hosts(4, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4)
+    assert seconds == pytest.approx(step + others * 1000 * 2e-7 + sent / 1e9 + 3 * others * 1e-4)
+    assert seconds_of_hosts(1, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4) == step

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import Folder, Graph, flat_batch, random_dataset
-from tests.oracle import padded
+from tests.oracle import padded, sigmoid
 from tests.test_names import DATASET as NAMED
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
@@ -32,7 +32,7 @@ import tensorflow as tf
 path, requests, answers = sys.argv[1:]
 requests = np.load(requests)
 parts = ("items", "lengths", "candidates")
-found = {}
+results = {}
 if hasattr(tf, "Session"):  # TensorFlow 1.15
     with tf.Session() as session:
         signatures = tf.saved_model.loader.load(session, ["serve"], path).signature_def
@@ -40,23 +40,19 @@ if hasattr(tf, "Session"):  # TensorFlow 1.15
             signature = signatures[name]
             feeds = {signature.inputs[part].name: requests[name + part] for part in parts}
             for output in ("logits", "probabilities"):
-                found[name + output] = session.run(signature.outputs[output].name, feeds)
+                results[name + output] = session.run(signature.outputs[output].name, feeds)
 else:
     signatures = tf.saved_model.load(path).signatures
     for name in ("flat", "padded"):
         outputs = signatures[name](**{part: tf.constant(requests[name + part]) for part in parts})
-        found.update({name + output: value.numpy() for output, value in outputs.items()})
+        results.update({name + output: value.numpy() for output, value in outputs.items()})
 assert not any(name.split(".")[0] in ("utils", "din") for name in sys.modules)
-np.savez(answers, **found)
+np.savez(answers, **results)
 """
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x.astype(np.float64)))
-
-
-class Exported:
-    """A trained model, its scores, and what export.py makes of it."""
+class Exporter:
+    """A trained model, its scores, and export.py for it."""
 
     def __init__(self, path, name):
         self.folder, self.name = Folder(path / name, DATASET, model=name), name
@@ -83,13 +79,13 @@ class Exported:
 
 
 @pytest.fixture(scope="module", params=names())
-def exported(request, tmp_path_factory):
-    return Exported(tmp_path_factory.mktemp("export"), request.param)
+def exporter(request, tmp_path_factory):
+    return Exporter(tmp_path_factory.mktemp("export"), request.param)
 
 
 @pytest.fixture(scope="module")
 def din(tmp_path_factory):
-    return Exported(tmp_path_factory.mktemp("din"), "din")
+    return Exporter(tmp_path_factory.mktemp("din"), "din")
 
 
 def run_saved_model(path, name, **inputs):
@@ -100,16 +96,17 @@ def run_saved_model(path, name, **inputs):
         return session.run(outputs, {signature.inputs[part].name: values for part, values in inputs.items()})
 
 
-def test_a_saved_model_gives_the_same_scores_in_a_process_without_this_project(exported, tmp_path):
-    exported()
+def test_a_saved_model_gives_the_same_scores_in_a_process_without_this_project(exporter, tmp_path):
+    exporter()
     requests = {"flatitems": BATCH.history, "flatlengths": BATCH.lengths, "flatcandidates": CANDIDATES,
                 "paddeditems": PADDED, "paddedlengths": LENGTHS, "paddedcandidates": CANDIDATES}
     np.savez(str(tmp_path / "requests.npz"), **requests)
     (tmp_path / "load.py").write_text(LOADER)
-    done = subprocess.run([sys.executable, "load.py", exported.version(), "requests.npz", "answers.npz"], cwd=str(tmp_path),
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=120)
+    done = subprocess.run([sys.executable, "load.py", exporter.version(), "requests.npz", "answers.npz"],
+                          cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+                          timeout=120)
     assert done.returncode == 0, done.stderr
-    answers, (logits, _) = np.load(str(tmp_path / "answers.npz")), exported.expected()
+    answers, (logits, _) = np.load(str(tmp_path / "answers.npz")), exporter.expected()
     for name in ("flat", "padded"):
         np.testing.assert_allclose(answers[name + "logits"], logits, atol=1e-6)
         np.testing.assert_allclose(answers[name + "probabilities"], sigmoid(logits), atol=1e-6)
@@ -126,18 +123,18 @@ def run_frozen(path, name, **inputs):
                            {"%s/%s:0" % (name, part): values for part, values in inputs.items()})
 
 
-def test_a_frozen_graph_gives_the_same_scores(exported):
-    exported("--format", "frozen")
-    logits, _ = exported.expected()
+def test_a_frozen_graph_gives_the_same_scores(exporter):
+    exporter("--format", "frozen")
+    logits, _ = exporter.expected()
     for name, items in (("flat", BATCH.history), ("padded", PADDED)):
-        outputs = run_frozen(exported.path("frozen.pb"), name, items=items, lengths=LENGTHS, candidates=CANDIDATES)
+        outputs = run_frozen(exporter.path("frozen.pb"), name, items=items, lengths=LENGTHS, candidates=CANDIDATES)
         np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6)
         np.testing.assert_allclose(outputs["probabilities"], sigmoid(logits), atol=1e-6)
 
 
 def strange_request():
     """Inputs of `padded` with items that the model does not know, and users without any that it knows."""
-    items = np.full((12, PADDED.shape[1] + 4), 3, np.int32)  # what is beyond the lengths must not matter
+    items = np.full((12, PADDED.shape[1] + 4), 3, np.int32)  # items beyond the lengths must not matter
     lengths = LENGTHS + 2
     for row, history in enumerate(HISTORIES):
         items[row, :lengths[row]] = np.concatenate([[ITEMS], history, [-1]])
@@ -156,11 +153,11 @@ def check_strange_answer(outputs, logits, bias):
     assert outputs["probabilities"][1, 4] == outputs["probabilities"][2, 0] == 0
 
 
-def test_the_padded_signature_answers_for_what_it_does_not_know(exported):
-    exported()
-    logits, bias = exported.expected()
-    check_strange_answer(run_saved_model(exported.version(), "padded", **strange_request()), logits, bias)
-    nothing = run_saved_model(exported.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12),
+def test_the_padded_signature_answers_for_what_it_does_not_know(exporter):
+    exporter()
+    logits, bias = exporter.expected()
+    check_strange_answer(run_saved_model(exporter.version(), "padded", **strange_request()), logits, bias)
+    nothing = run_saved_model(exporter.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12),
                               candidates=CANDIDATES)
     np.testing.assert_allclose(nothing["logits"], bias[CANDIDATES], atol=1e-6)
 
@@ -179,13 +176,13 @@ def test_the_flat_signature_refuses_what_does_not_fit(din, change, error):
         run_saved_model(din.version(), "flat", **inputs)
 
 
-def test_onnx_gives_the_same_scores(exported, tmp_path):
+def test_onnx_gives_the_same_scores(exporter, tmp_path):
     pytest.importorskip("tf2onnx", reason="pip install -r requirements/onnx.txt")
     runtime = pytest.importorskip("onnxruntime", reason="pip install -r requirements/onnx.txt")
-    exported("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
+    exporter("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
     session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    logits, bias = exported.expected()
+    logits, bias = exporter.expected()
     plain = session.run(names, {"items": PADDED, "lengths": LENGTHS, "candidates": CANDIDATES})
     np.testing.assert_allclose(plain[names.index("logits")], logits, atol=1e-5)
     check_strange_answer(dict(zip(names, session.run(names, strange_request()))), logits, bias)

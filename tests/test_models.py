@@ -5,15 +5,12 @@ import pytest
 from benchmarks.padded import REFERENCES
 from tests import oracle
 from tests.helpers import Graph, flat_batch, golden
+from tests.oracle import sigmoid
 from utils import layers
 from utils.engine.embeddings import Catalogue
 from utils.files import UserError
 from utils.models import names
 from utils.tf1 import tf
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 @pytest.fixture(scope="module", params=names())
@@ -26,17 +23,17 @@ def catalogue_of(case):
 
 
 @pytest.fixture(scope="module")
-def built(case):
-    """The model's graph with the golden files' sizes and optimizer, built once: that is what takes the time."""
+def shared_graph(case):
+    """The model's graph with the golden files' sizes and optimizer, built once, since building takes the time here."""
     with Graph(case["name"], catalogue_of(case), optimizer=case["expected"]["optimizer"]["name"]) as graph:
         yield graph
 
 
 @pytest.fixture
-def graph(built):
-    """The model with the golden files' variables."""
-    built.load_known_values()
-    return built
+def graph(shared_graph):
+    """The model's graph with the golden files' variables."""
+    shared_graph.load_known_values()
+    return shared_graph
 
 
 def golden_batch(case, *candidates):
@@ -57,7 +54,7 @@ def test_golden_logits_scores_and_loss(case, graph):
 
 
 def test_attention_weights_are_the_softmax_over_each_history(case, graph):
-    """Of the paper's scores, written out for each history and candidate alone."""
+    """The softmax is of the paper's scores, written out here for each history and candidate alone."""
     batch = golden_batch(case, "i", "j")
     weights = graph.attention_weights(batch)
     if case["name"] not in ("din", "din_dice"):
@@ -83,28 +80,27 @@ def test_golden_gradients(case, graph):
     gradients = graph.gradients(golden_batch(case, "i"))
     assert set(gradients) == set(case["expected"]["gradients"])
     for name, expected in case["expected"]["gradients"].items():
-        # A bias before a softmax has no gradient; what both sides have there is rounding, around 1e-11.
+        # A bias before a softmax has no gradient; both sides have rounding errors there, around 1e-11.
         assert np.linalg.norm(gradients[name]) == pytest.approx(expected["l2"], rel=1e-3, abs=1e-9), name
         assert gradients[name].sum() == pytest.approx(expected["sum"], rel=1e-3, abs=1e-6), name
 
 
-def test_golden_training_steps(case, graph):
-    expected = case["expected"]
-    batch = golden_batch(case, "i")
+def check_training_steps(case, graph):
+    batch, expected = golden_batch(case, "i"), case["expected"]
     losses = [graph.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
     np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
     np.testing.assert_allclose(graph.score(batch)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
 
 
+def test_golden_training_steps(case, graph):
+    check_training_steps(case, graph)
+
+
 def test_a_graph_for_gpus_trains_to_the_golden_values_and_has_no_sum_that_the_host_waits_for(case, monkeypatch):
     monkeypatch.setattr(layers, "gpu_names", lambda: ("Test GPU",))
-    expected = case["expected"]
-    batch = golden_batch(case, "i")
-    with Graph(case["name"], catalogue_of(case), optimizer=expected["optimizer"]["name"]) as graph:
+    with Graph(case["name"], catalogue_of(case), optimizer=case["expected"]["optimizer"]["name"]) as graph:
         graph.load_known_values()
-        losses = [graph.train(batch, expected["optimizer"]["lr"]) for _ in range(5)]
-        np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
-        np.testing.assert_allclose(graph.score(batch)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+        check_training_steps(case, graph)
         kinds = {op.type for op in graph.session.graph.get_operations()}
     assert "UnsortedSegmentSum" in kinds and not kinds & {"SegmentSum", "SegmentMax", "Unique"}
 
@@ -114,10 +110,10 @@ def test_products_are_of_whole_floats():
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_golden_names_and_shapes_of_variables(case, built):
+def test_golden_names_and_shapes_of_variables(case, shared_graph):
     dead = {"user_emb_w", "hist_bn/gamma", "hist_bn/beta"}  # they take no gradient in the authors' graphs
     expected = {name: shape for name, shape in case["expected"]["variables"].items() if name not in dead}
-    assert {variable.op.name: variable.shape.as_list() for variable in built.variables} == expected
+    assert {variable.op.name: variable.shape.as_list() for variable in shared_graph.variables} == expected
 
 
 HISTORIES = {
@@ -175,10 +171,11 @@ def test_weights_start_uniform_within_glorots_limit():
 def test_the_dice_variant_differs_from_din_by_its_activation_alone():
     from din.model import Model as Din
     from din.model_dice import Model as Dice
-    own = {name for name, value in vars(Dice).items() if not name.startswith("__")}
-    assert issubclass(Dice, Din) and own == {"activation"}
+    attributes = {name for name in vars(Dice) if not name.startswith("__")}
+    assert issubclass(Dice, Din) and attributes == {"activation"}
 
 
 def test_an_unknown_model_is_an_error_in_the_reference():
-    with tf.Graph().as_default(), pytest.raises(UserError, match="benchmarks/padded.py has no dien to compare with; write it there"):
+    error = "benchmarks/padded.py has no dien to compare with; write it there"
+    with tf.Graph().as_default(), pytest.raises(UserError, match=error):
         oracle.logits("dien", {}, [0, 1], [[0]], [1])
