@@ -2,12 +2,14 @@
 
     pip install -r requirements/serve.txt
     python examples/serve.py din/save_path/saved_model --name din --port 8501
-    curl localhost:8501/v1/models/din:predict -d '{"inputs": {"items": [[5, 7]], "lengths": [2], "candidates": [[1, 2, 3]]}}'
+    curl localhost:8501/v1/models/din:predict -d '
+        {"inputs": {"items": [[5, 7]], "lengths": [2], "candidates": [[1, 2, 3]]}}'
 
-It shows what serving the model takes, and needs nothing of this project: TensorFlow (1.15 or 2.x), NumPy and waitress. A
-client of it can talk to TensorFlow Serving, too: `inputs` (columns) are answered with `outputs`, and errors with `error`.
+It shows what serving the model takes, and needs nothing of this project: TensorFlow (1.15 or 2.x), NumPy, waitress. Its
+clients can talk to TensorFlow Serving, too: `inputs` (columns) are answered with `outputs`, and errors with `error`.
 """
 import argparse
+import http
 import json
 import logging
 import os
@@ -19,14 +21,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import waitress
 
-if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # else an A100 or newer rounds: logits are off by 1.5e-4
+if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):  # else an A100's logits are off by 1.5e-4
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
-LARGEST_REQUEST = 16 << 20  # bytes
+MAX_REQUEST = 16 << 20  # bytes
 
 
 class BadRequest(Exception):
-    """The request can't be answered; the status of HTTP and the reason."""
+    """The request can't be answered: (HTTP's status, the reason)."""
 
 
 class Predictor:
@@ -49,7 +51,7 @@ class Predictor:
 
     @staticmethod
     def _callable(session, signature):
-        """(number of axes of each input by name, the function that takes them in this order and returns outputs by name)."""
+        """({input's name: its number of axes}, a function of the inputs in this order that returns outputs by name)."""
         inputs, outputs = ({name: session.graph.get_tensor_by_name(info.name) for name, info in infos.items()}
                            for infos in (signature.inputs, signature.outputs))
         call = session.make_callable(list(outputs.values()), list(inputs.values()))
@@ -115,8 +117,7 @@ def application(name, predictor):
             content = answer(environ)
         except BadRequest as error:
             number, reason = error.args
-            status, content = "%d %s" % (number, {400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}[number]), {
-                "error": reason}
+            status, content = "%d %s" % (number, http.HTTPStatus(number).phrase), {"error": reason}
         body = json.dumps(content).encode()
         start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
@@ -132,10 +133,10 @@ def main():
     parser.add_argument("--threads", type=int, default=4, help="requests worked on at a time (default: %(default)s)")
     arguments = parser.parse_args()
 
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a thread is no news
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits for a thread is no news
     predictor = Predictor(arguments.folder)
     server = waitress.create_server(application(arguments.name, predictor), host=arguments.host, port=arguments.port,
-                                    threads=arguments.threads, max_request_body_size=LARGEST_REQUEST)
+                                    threads=arguments.threads, max_request_body_size=MAX_REQUEST)
     print("serving %s, version %d, at http://%s:%s" % (arguments.name, predictor.version, arguments.host,
                                                       server.effective_port), flush=True)
     server.run()
