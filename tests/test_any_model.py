@@ -1,7 +1,7 @@
-"""What holds for every model that is found, a new one included: nothing here names one.
+"""Tests that hold for every model in the project, a new one included: nothing here names one.
 
-Elsewhere over all that are found: several accelerators (test_towers.py), scoring (test_inference.py), exports (test_export.py)
-and rankings (test_ranking.py).
+Further tests of every model: several accelerators (test_towers.py), scoring (test_inference.py), exports
+(test_export.py) and rankings (test_ranking.py).
 """
 import ast
 import os
@@ -29,7 +29,7 @@ def graph(request):
 
 
 def test_every_variable_is_given_a_gradient_unless_no_score_depends_on_its_value(graph):
-    """As none does on a bias that is added to all scores of a softmax."""
+    """No score depends on a bias that is added to all scores of a softmax."""
     for name, gradient in graph.gradients(BATCH).items():
         if np.abs(gradient).max() < 1e-8:
             variable, = [variable for variable in graph.variables if variable.op.name == name]
@@ -41,7 +41,7 @@ def test_every_variable_is_given_a_gradient_unless_no_score_depends_on_its_value
 
 
 def test_a_graph_that_trains_and_one_that_scores_are_of_one_formula(graph):
-    """Its logits and, by TensorFlow's own gradients of lookups in whole tables, its gradients."""
+    """The logits are equal, and the gradients: here by TensorFlow's own gradients of lookups in whole tables."""
     with Graph(graph.name, DATASET, optimizer=None) as plain:
         plain.load(graph.values())
         labels = tf.constant(BATCH.labels)

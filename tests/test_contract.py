@@ -1,7 +1,7 @@
-"""The contract of `logit`: whatever a model does with its items, it trains and scores as the same formula in a plain graph.
+"""The contract of `logit`: whatever a model does with its items, it trains and scores as its formula in a dense graph.
 
-Each toy model is written once. A graph of the project's and a dense one, by TensorFlow's own gathers, gradients and optimizers,
-are built from it.
+Each toy model is written once. Two graphs are built from it: one of the project's, and a dense one by TensorFlow's own
+gathers, gradients and optimizers.
 """
 import numpy as np
 import pytest
@@ -47,10 +47,10 @@ class IdFeature(BaseModel):
 
 
 class SlicedCandidates(BaseModel):
-    """The first candidate is looked up alone, a part of a part, with an ellipsis; the history by a slice that is all of it."""
+    """The first candidate is looked up alone, a part of a part, with an ellipsis; the history by a slice of it all."""
 
     def logit(self, history, candidate):
-        first, i = self.embed(candidate[:, :1]), self.embed(candidate)                               # [B, 1, H], [B, C, H]
+        first, i = self.embed(candidate[:, :1]), self.embed(candidate)                               # [B, 1 or C, H]
         column = self.embed(candidate[..., 0])                                                       # [B, H]
         u = mean_pooling(self.embed(history[0:]) + self.embed_item(history[...])[:, :1], history)
         bias = self.item_bias(candidate[:, :1]) + self.item_bias(candidate)
@@ -89,7 +89,7 @@ class OnlyCategories(BaseModel):
 
 
 class HalvesAndWhole(BaseModel):
-    """Halves of embeddings are looked up beside whole ones, of the history an item's alone."""
+    """Halves of embeddings are looked up beside whole ones; of the history the items' half alone."""
 
     def logit(self, history, candidate):
         item, category, whole = self.embed_item(candidate), self.embed_category(candidate), self.embed(candidate)
@@ -103,7 +103,7 @@ class OnlyBias(BaseModel):
 
 
 class LookedUpInVain(BaseModel):
-    """What is looked up and never used, and a variable that is never used."""
+    """Lookups that are never used, and a variable that is never used."""
 
     def logit(self, history, candidate):
         self.embed(history), self.embed_category(candidate), tf.get_variable("idle", [2])
@@ -126,7 +126,7 @@ class InScopesAndBranches(BaseModel):
 TOYS = [toy for toy in BaseModel.__subclasses__() if toy.__module__ == __name__]
 
 
-class Plain:
+class DenseGraph:
     """A model in a dense graph: TensorFlow's own gathers, gradients and optimizers."""
 
     def __init__(self, model_class, optimizer):
@@ -152,8 +152,9 @@ class Plain:
 @pytest.mark.parametrize("optimizer", sorted(RATES))
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
 def test_a_model_trains_and_scores_as_the_same_formula_in_a_dense_graph(toy, optimizer, shards):
-    with Graph(toy, DATASET, optimizer=optimizer, shards=shards) as graph, tf.Graph().as_default(), tf.Session() as session:
-        plain = Plain(toy, optimizer)
+    with Graph(toy, DATASET, optimizer=optimizer, shards=shards) as graph, \
+            tf.Graph().as_default(), tf.Session() as session:
+        plain = DenseGraph(toy, optimizer)
         assert {variable.op.name for variable in plain.variables} == {variable.op.name for variable in graph.variables}
         session.run(tf.global_variables_initializer())
         start = {name: 4 * values for name, values in graph.values().items()}
@@ -168,11 +169,12 @@ def test_a_model_trains_and_scores_as_the_same_formula_in_a_dense_graph(toy, opt
                 np.testing.assert_allclose(gradient, expected[name], rtol=1e-4, atol=1e-3 * largest, err_msg=name)
             loss, _ = session.run([plain.loss, plain.update], plain.feeds(batch))
             assert graph.train(batch, RATES[optimizer]) == pytest.approx(loss, rel=5e-5)
-        # Adam divides a gradient by its own size: where one is next to nothing, its rounding moves a variable.
+        # Adam divides a gradient by its size: where it is next to nothing, its rounding error moves a variable.
         tolerance = {"sgd": 1e-5, "adam": 0.02 * STEPS * RATES["adam"]}[optimizer]
         for variable in plain.variables:
-            np.testing.assert_allclose(graph.values()[variable.op.name], session.run(variable), rtol=1e-4, atol=tolerance)
-            variable.load(graph.values()[variable.op.name], session)
+            values = graph.values()[variable.op.name]
+            np.testing.assert_allclose(values, session.run(variable), rtol=1e-4, atol=tolerance)
+            variable.load(values, session)
         for batch in batches_of_test(DATASET.test, 17):
             expected = session.run(plain.logits, plain.feeds(batch))
             np.testing.assert_allclose(graph.score(batch), expected, rtol=1e-4, atol=1e-5)
@@ -186,20 +188,20 @@ def test_a_model_is_scored_with_tables_ranked_and_exported_as_its_graph_scores_i
     with Graph(toy, DATASET, optimizer=None, shards=2) as graph:
         graph.load({name: 4 * values for name, values in graph.values().items()})
         scorer = Scorer(graph.built, graph.session, DATASET.item_count, ["/cpu:0", "/cpu:0"])
-        exported = flat_signature(Exported(toy, DATASET), checked=True)
+        signature = flat_signature(Exported(toy, DATASET), checked=True)
         plain = ranking.PlainRanking(graph.session, graph.built, DATASET.item_count)
         expected = graph.score(batch)
         np.testing.assert_allclose(scorer.score(batch), expected, rtol=1e-4, atol=1e-5)
-        logits = graph.session.run(exported.outputs["logits"], dict(zip(
-            exported.inputs.values(), (batch.history, batch.lengths, batch.candidates))))
+        logits = graph.session.run(signature.outputs["logits"], dict(zip(
+            signature.inputs.values(), (batch.history, batch.lengths, batch.candidates))))
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
         plain.begin(histories)
         if toy is not SlicedCandidates:  # its scores depend on which candidate is the first
             for number, items in enumerate(plain.blocks):
                 score = plain.block(number)
                 for user, history in enumerate(histories):
-                    np.testing.assert_allclose(score(user), graph.score(ranking.batch_of_one(history, items))[0], rtol=1e-4,
-                                               atol=1e-5)
+                    scores = graph.score(ranking.batch_of_one(history, items))[0]
+                    np.testing.assert_allclose(score(user), scores, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_asked_for_is_made():
@@ -221,10 +223,10 @@ def test_the_ids_are_the_batchs_in_graphs_that_train_and_in_graphs_that_score():
     for optimizer, shards in (("sgd", 1), ("sgd", 3), (None, 1)):
         with Graph(Ids, DATASET, optimizer=optimizer, shards=shards) as graph:
             np.testing.assert_array_equal(graph.score(batch), batch.candidates)
-            # A softmax over each history, whose logarithm is the ids but for a constant of each history.
-            found = np.log(graph.attention_weights(batch)[:, 0]) * DATASET.item_count
+            # The weights are a softmax over each history: their logarithm is the ids plus a constant of the history.
+            ids = np.log(graph.attention_weights(batch)[:, 0]) * DATASET.item_count
             for history in np.split(np.arange(len(batch.history)), np.cumsum(batch.lengths)[:-1]):
-                np.testing.assert_allclose(np.diff(found[history]), np.diff(batch.history[history]), atol=0.01)
+                np.testing.assert_allclose(np.diff(ids[history]), np.diff(batch.history[history]), atol=0.01)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", None])

@@ -1,5 +1,6 @@
-"""Inference with many candidates: what is drawn, the scores in whatever batches, what is counted and clocked."""
+"""Inference with many candidates: how they are drawn, scored in batches of any size, counted and clocked."""
 import contextlib
+import functools
 import re
 
 import numpy as np
@@ -17,10 +18,7 @@ from utils.tf1 import tf
 
 DATASET = random_dataset()
 USERS = len(DATASET.test.users)
-
-
-def draw(rows):
-    return draw_ads(rows, 5, DATASET.item_count, seed=3)
+draw = functools.partial(draw_ads, count=5, item_count=DATASET.item_count, seed=3)
 
 
 def batches(batch_size):
@@ -48,10 +46,10 @@ def test_candidates_are_the_positive_the_negative_and_what_is_drawn(batch_size):
 
 
 @contextlib.contextmanager
-def scorer(name, trained, num_accelerators, shards):
-    """The function `score` of a Scorer with the variables of `trained`, a Graph."""
+def scorer(name, training_graph, num_accelerators, shards):
+    """The function `score` of a Scorer with the variables of `training_graph`, a Graph."""
     with Graph(name, DATASET, num_accelerators, optimizer=None, shards=shards) as graph:
-        graph.load(trained.values())
+        graph.load(training_graph.values())
         devices = ["/cpu:%d" % index for index in range(num_accelerators) for _ in range(shards)]
         yield scoring.Scorer(graph.built, graph.session, DATASET.item_count, devices).score
 
@@ -60,9 +58,9 @@ def scorer(name, trained, num_accelerators, shards):
 def test_scores_equal_the_training_graphs_and_the_oracles_for_any_batch_size(name, monkeypatch):
     with Graph(name, DATASET) as graph:
         graph.load_known_values()
-        everyone, = batches(USERS)
-        pairs = [everyone._replace(candidates=column[:, np.newaxis], labels=np.zeros((USERS, 1), np.float32))
-                 for column in everyone.candidates.T]  # one candidate for each user, as in training
+        whole, = batches(USERS)
+        pairs = [whole._replace(candidates=column[:, np.newaxis], labels=np.zeros((USERS, 1), np.float32))
+                 for column in whole.candidates.T]  # one candidate for each user, as in training
         expected = np.concatenate([graph.session.run(graph.logits[0], graph.feeds(pair)) for pair in pairs], axis=1)
         for batch_size in (1, 16, USERS):
             for at_once in (1, 100, scoring_graph.PAIRS_AT_ONCE):
@@ -78,10 +76,10 @@ def test_scores_equal_the_training_graphs_and_the_oracles_for_any_batch_size(nam
 
         if name not in REFERENCES:
             pytest.skip("benchmarks/padded.py has no %s" % name)
-        histories = np.split(everyone.history, np.cumsum(everyone.lengths)[:-1])
+        histories = np.split(whole.history, np.cumsum(whole.lengths)[:-1])
         variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in graph.variables}
         logits = oracle.logits(name, variables, DATASET.cate_list, [history for history in histories for _ in range(7)],
-                               everyone.candidates.reshape(-1))
+                               whole.candidates.reshape(-1))
         np.testing.assert_allclose(expected.reshape(-1), graph.session.run(logits), atol=2e-6)
 
 

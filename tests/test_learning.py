@@ -1,4 +1,4 @@
-"""What the models learn: the interests in the sample, by way of the history, and nothing that leaks the label."""
+"""The models learn the interests in the sample, by way of the history, and nothing that leaks the label."""
 import numpy as np
 import pytest
 
@@ -44,16 +44,16 @@ def model(name, dataset, seed=1):
 
 
 def gauc_without_history(dataset):
-    """GAUC of what an item's bias and its category tell: how often the item, or else its category, was bought if shown."""
+    """GAUC by popularity: how often an item, or else its category, was bought where it was shown."""
     train_set, cate_list = dataset.train, dataset.cate_list
 
     def rate(ids, count, prior):
         shown = np.bincount(ids, minlength=count)
         return (np.bincount(ids, train_set.labels, count) + 4 * prior) / (shown + 4)
 
-    of_category = rate(cate_list[train_set.items], dataset.cate_count, 0.5)
-    of_item = rate(train_set.items, dataset.item_count, of_category[cate_list])
-    return metrics.gauc(of_item[dataset.test.positives], of_item[dataset.test.negatives])
+    category_rates = rate(cate_list[train_set.items], dataset.cate_count, 0.5)
+    item_rates = rate(train_set.items, dataset.item_count, category_rates[cate_list])
+    return metrics.gauc(item_rates[dataset.test.positives], item_rates[dataset.test.negatives])
 
 
 @pytest.mark.parametrize("seed", [1234, 1, 2])
@@ -77,16 +77,16 @@ def test_on_real_purchases_din_nears_its_reference_in_two_epochs(beauty):
 
 
 @pytest.fixture(scope="module", params=names())
-def trained(request):
-    """(a model that has learnt something, its data)."""
+def graph_and_data(request):
+    """(the `Graph` of a model after six epochs, its data)."""
     dataset = sample(TINY, 1234)
     with model(request.param, dataset) as graph:
         train(graph, dataset, epochs=6, lr=0.003)
         yield graph, dataset
 
 
-def test_swapping_positive_and_negative_turns_gauc_into_its_complement(trained):
-    graph, dataset = trained
+def test_swapping_positive_and_negative_turns_gauc_into_its_complement(graph_and_data):
+    graph, dataset = graph_and_data
     test = dataset.test
     swapped = test._replace(positives=test.negatives, negatives=test.positives)
     ties = np.mean(scores(graph, test)[:, 0] == scores(graph, test)[:, 1])
@@ -94,8 +94,8 @@ def test_swapping_positive_and_negative_turns_gauc_into_its_complement(trained):
     assert gauc(graph, swapped) == pytest.approx(1 - gauc(graph, test) - ties, abs=2 / len(test.users))
 
 
-def test_a_score_does_not_depend_on_the_batch_around_it(trained):
-    graph, dataset = trained
+def test_a_score_does_not_depend_on_the_batch_around_it(graph_and_data):
+    graph, dataset = graph_and_data
     test = dataset.test
     expected = scores(graph, test)[:, 0]
     order = np.random.RandomState(0).permutation(len(test.users))
@@ -106,22 +106,22 @@ def test_a_score_does_not_depend_on_the_batch_around_it(trained):
         np.testing.assert_allclose(score, expected, atol=1e-5)
 
 
-def test_random_histories_leave_only_what_item_bias_and_category_give(trained):
-    graph, dataset = trained
+def test_random_histories_leave_only_what_item_bias_and_category_give(graph_and_data):
+    graph, dataset = graph_and_data
     random = np.random.RandomState(0)
-    of_others = dataset.test._replace(
+    random_test = dataset.test._replace(
         history_items=random.randint(0, dataset.item_count, len(dataset.test.history_items)).astype(np.int32))
-    assert gauc(graph, of_others) < gauc_without_history(dataset) + 0.03
+    assert gauc(graph, random_test) < gauc_without_history(dataset) + 0.03
     assert gauc(graph, dataset.test) > gauc_without_history(dataset) + 0.05
 
 
 def test_no_negative_is_an_item_of_its_user():
     dataset = sample(TINY, 1234)
     test = dataset.test
-    owned = {user: set(test.history_items[offset:offset + length]) | {positive} for user, offset, length, positive
-             in zip(test.users, test.offsets, test.lengths, test.positives)}
+    purchases = {user: set(test.history_items[offset:offset + length]) | {positive} for user, offset, length, positive
+                 in zip(test.users, test.offsets, test.lengths, test.positives)}
     train_set = dataset.train
     negative = train_set.labels == 0
     pairs = list(zip(test.users, test.negatives)) + list(zip(train_set.users[negative], train_set.items[negative]))
-    assert not any(item in owned[user] for user, item in pairs)
+    assert not any(item in purchases[user] for user, item in pairs)
     assert 2 * negative.sum() == len(negative)

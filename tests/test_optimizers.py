@@ -15,7 +15,7 @@ def gradient(step):
     return rows, size * np.random.RandomState(step).normal(size=(len(rows), 3)).astype(np.float32)
 
 
-def trained(optimizer):
+def tables_of(optimizer):
     """The table after each of STEPS."""
     with tf.Graph().as_default():
         table = tf.get_variable("table", initializer=START)
@@ -31,35 +31,35 @@ def trained(optimizer):
         return tables
 
 
-def clipped(values):
+def clip(values):
     return values * min(1, 5 / np.sqrt((values.astype(np.float64) ** 2).sum()))
 
 
 def test_gradient_descent_moves_the_rows_of_the_clipped_gradient():
     expected = START.astype(np.float64)
-    for step, found in enumerate(trained("sgd")):
+    for step, table in enumerate(tables_of("sgd")):
         rows, values = gradient(step)
-        expected[rows] -= RATE * clipped(values)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        expected[rows] -= RATE * clip(values)
+        np.testing.assert_allclose(table, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
 def test_adam_decays_every_rows_moments_and_lazy_adam_those_of_the_rows_it_touches(optimizer):
     expected, m, v = START.astype(np.float64), np.zeros((6, 3)), np.zeros((6, 3))
-    for step, found in enumerate(trained(optimizer)):
+    for step, table in enumerate(tables_of(optimizer)):
         rows, values = gradient(step)
         dense = np.zeros((6, 3))
-        dense[rows] = clipped(values)
+        dense[rows] = clip(values)
         touched = rows if optimizer == "lazy_adam" else np.arange(6)
         m[touched] = 0.9 * m[touched] + 0.1 * dense[touched]
         v[touched] = 0.999 * v[touched] + 0.001 * dense[touched] ** 2
         rate = RATE * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
         expected[touched] -= rate * m[touched] / (np.sqrt(v[touched]) + 1e-8)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(table, expected, atol=1e-5)
 
 
 def test_lazy_adam_leaves_untouched_rows_as_they_are():
-    tables = trained("lazy_adam")
+    tables = tables_of("lazy_adam")
     for before, after, (rows, _) in zip([START] + tables, tables, STEPS):
         untouched = np.setdiff1d(np.arange(6), rows)
         np.testing.assert_array_equal(after[untouched], before[untouched])

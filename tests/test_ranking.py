@@ -1,4 +1,4 @@
-"""Ranking the catalogue gives what scoring every pair and sorting gives, in blocks of whatever size, whoever computes it."""
+"""Ranking the catalogue equals scoring every pair and sorting, with blocks of any size and each kind of ranking."""
 import concurrent.futures
 import csv
 import importlib.util
@@ -37,8 +37,8 @@ def ranker_of(graph, model, catalogue):
     return Ranker(graph.session, graph.built, model, catalogue, HISTORIES[:3])
 
 
-def ranked(model, values, excluded, count, cate_list=DATASET.cate_list):
-    """The `Top` of each of HISTORIES, the variables having `values`, or 0."""
+def rank(model, values, excluded, count, cate_list=DATASET.cate_list):
+    """The `Top` of each of HISTORIES; the variables have `values`, or 0."""
     catalogue, pairs = Catalogue(DATASET.item_count, max(cate_list) + 1, cate_list), []
     with Graph(model, catalogue, optimizer=None) as graph:
         graph.load(values or {name: 0 * value for name, value in graph.values().items()})
@@ -67,16 +67,17 @@ def test_a_ranking_equals_brute_force_with_the_plain_graph(name, categories, gpu
     cate_list, model = CATALOGUES[categories], model_class(name)
     values, scores_of_all = every_score(model, cate_list)
     excluded = [history[::2] for history in HISTORIES]
-    tops = ranked(model, values, excluded, 10, cate_list)
+    tops = rank(model, values, excluded, 10, cate_list)
     assert "warning" not in capfd.readouterr().err
     assert len(tops) == len(HISTORIES)
-    for top, left_out, scores in zip(tops, excluded, scores_of_all):
-        assert not set(top.items) & set(left_out) and len(set(top.items)) == 10
+    for top, excluded_items, scores in zip(tops, excluded, scores_of_all):
+        assert not set(top.items) & set(excluded_items) and len(set(top.items)) == 10
         np.testing.assert_allclose(top.scores, scores[top.items], atol=1e-5)
-        np.testing.assert_allclose(top.scores, -np.sort(-np.delete(scores, left_out))[:10], atol=1e-5)
+        np.testing.assert_allclose(top.scores, -np.sort(-np.delete(scores, excluded_items))[:10], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if importlib.util.find_spec(place_of(name).folder + ".ranking")])
+@pytest.mark.parametrize("name", [name for name in names()
+                                  if importlib.util.find_spec(place_of(name).folder + ".ranking")])
 def test_a_folders_own_ranking_is_the_one_that_is_used_and_equals_the_plain_one(name, small_blocks):
     model = model_class(name)
     with Graph(model, DATASET, optimizer=None) as graph:
@@ -85,12 +86,12 @@ def test_a_folders_own_ranking_is_the_one_that_is_used_and_equals_the_plain_one(
         plain = PlainRanking(graph.session, graph.built, DATASET.item_count)
         assert type(quick).__module__ == place_of(name).folder + ".ranking"
         scores = np.empty((2, len(HISTORIES), DATASET.item_count), np.float32)
-        for of_scorer, scorer in zip(scores, (quick, plain)):
+        for scorer_scores, scorer in zip(scores, (quick, plain)):
             scorer.begin(HISTORIES)
             for number, items in enumerate(scorer.blocks):
                 score = scorer.block(number)
                 for user in range(len(HISTORIES)):
-                    of_scorer[user, items] = score(user)
+                    scorer_scores[user, items] = score(user)
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
@@ -102,17 +103,18 @@ class Doubled(Din):
 
 
 class Unbiased(Din):
-    """DIN without what its folder's ranking looks up."""
+    """DIN without the item bias, which its folder's ranking looks up."""
 
     def item_bias(self, candidate):
         return 0.0
 
 
-@pytest.mark.parametrize("model, reason", [(Doubled, "its scores differ by "), (Unbiased, "Variable item_b does not exist")])
-def test_a_ranking_that_computes_something_else_than_logit_is_not_used_and_that_is_said(model, reason, monkeypatch, capfd):
+@pytest.mark.parametrize("model, reason", [
+    (Doubled, "its scores differ by "), (Unbiased, "Variable item_b does not exist")])
+def test_a_ranking_unequal_to_logit_is_not_used_and_that_is_said(model, reason, monkeypatch, capfd):
     monkeypatch.setattr(model, "__module__", "din.model_changed")
     values, scores_of_all = every_score(model, DATASET.cate_list)
-    tops = ranked(model, values, [[]] * len(HISTORIES), 10)
+    tops = rank(model, values, [[]] * len(HISTORIES), 10)
     error = capfd.readouterr().err
     assert error.startswith("warning: din/ranking.py does not compute what the model's logit does (" + reason)
     for top, scores in zip(tops, scores_of_all):
@@ -124,14 +126,14 @@ def test_a_history_too_long_for_a_block_is_scored_a_part_of_it_at_a_time(monkeyp
     for at_once in (1, 40):
         monkeypatch.setattr(ranking, "PAIRS_AT_ONCE", at_once)
         monkeypatch.setattr("utils.engine.scoring_graph.PAIRS_AT_ONCE", at_once)
-        for top, scores in zip(ranked(Doubled, values, [[]] * len(HISTORIES), 10), scores_of_all):
+        for top, scores in zip(rank(Doubled, values, [[]] * len(HISTORIES), 10), scores_of_all):
             np.testing.assert_allclose(top.scores, -np.sort(-scores)[:10], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["din", "pnn"])
 @pytest.mark.parametrize("count", [4, 60])
 def test_among_equals_the_lower_id_comes_first_and_there_may_be_fewer_than_asked_for(name, small_blocks, count):
-    tops = ranked(model_class(name), None, HISTORIES, count)
+    tops = rank(model_class(name), None, HISTORIES, count)
     for top, history in zip(tops, HISTORIES):
         assert top.items.tolist() == np.setdiff1d(EVERYTHING, history).tolist()[:count]
         assert (top.scores == 0).all()
@@ -162,7 +164,7 @@ def test_ties_at_the_end_of_a_ranking_are_kept_in_order():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    # One purchase of an item that is in the history already: it is what is to be found, and not left out.
+    # One user purchases an item that is in the history already: it is to be found, and not left out.
     positives = TEST.positives.copy()
     positives[3] = HISTORIES[3][0]
     dataset = DATASET._replace(test=TEST._replace(positives=positives))
@@ -172,7 +174,7 @@ def folder(tmp_path_factory):
 
 
 def command(folder, tmp_path, *flags):
-    """What `infer.py --top_k 8` with `flags` writes: the CSV's rows."""
+    """The rows of the CSV that `infer.py --top_k 8` with `flags` writes."""
     flags = ("--top_k", "8", "--remap", write_names(tmp_path), "--output", str(tmp_path / "out" / "top.csv")) + flags
     recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
     with open(str(tmp_path / "out" / "top.csv"), newline="") as file:
@@ -221,7 +223,8 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
     ("pnn/infer.py", ["--users", "3"], "--users goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--output", "x.csv"], "--output goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--num_ads", "1"], "argument --num_ads: 1 is less than 2; see infer.py --help"),
-    ("pnn/export.py", ["--format", "frozen", "--remap", "x"], "--remap goes with --format saved_model; see export.py --help"),
+    ("pnn/export.py", ["--format", "frozen", "--remap", "x"],
+     "--remap goes with --format saved_model; see export.py --help"),
     ("pnn/export.py", ["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),
 ])
 def test_flags_that_do_not_go_together_are_one_line_and_exit_status_1(script, flags, error):

@@ -1,8 +1,9 @@
-"""A server process that loads what export.py wrote answers many clients with infer.py's scores, whatever else it is sent.
+"""A server process that loads what export.py wrote answers many clients with infer.py's scores, also amid bad requests.
 
 SERVING_REQUESTS=10000 ./test.sh tests/test_serving.py -s is the load test in full.
 """
 import concurrent.futures
+import functools
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import Folder, random_dataset
+from tests.oracle import padded, sigmoid
 from utils.batches import draw_ads
 from utils.batches import test_batches as batches_of_test
 from utils.commands import export_parser
@@ -33,20 +35,20 @@ pytest.importorskip("waitress", reason="pip install -r requirements/serve.txt")
 
 
 class Client:
-    """A connection to the server that is kept open."""
+    """A connection to the server, which stays open."""
 
     def __init__(self, port):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def send(self, body, path=PREDICT, method="POST"):
-        """(status, the answer from JSON, as a dictionary)."""
+        """(status, the answer, a dictionary)."""
         self._connection.request(method, path, body if isinstance(body, (bytes, type(None))) else json.dumps(body))
         response = self._connection.getresponse()
         return response.status, json.loads(response.read().decode())
 
 
-class Served:
-    """A server process with a trained DIN, and what it must answer: `inputs` of both signatures and their `logits`."""
+class Server:
+    """A server process with a trained DIN; `inputs` are requests by signature, `logits` the answers that they need."""
 
     def __init__(self, path):
         folder = Folder(path / "din", DATASET)
@@ -56,14 +58,17 @@ class Served:
         self.version, = os.listdir(os.path.join(folder.save_path, "saved_model"))
         self.inputs, self.logits = [], []
 
-        def draw(rows):
-            return draw_ads(rows, ADS - 2, DATASET.item_count, seed=1)
-
-        with restored(lambda: ScoringGraph(model_class("din"), DATASET), "din", DATASET, folder.save_path) as (graph, session, _):
+        draw = functools.partial(draw_ads, count=ADS - 2, item_count=DATASET.item_count, seed=1)
+        scoring_graph = functools.partial(ScoringGraph, model_class("din"), DATASET)
+        with restored(scoring_graph, "din", DATASET, folder.save_path) as (graph, session, _):
             graph.start(session)
             for batch in batches_of_test(DATASET.test, USERS, ADS, draw):
                 self.logits.append(graph.score(batch))
-                self.inputs.append(self._inputs(batch))
+                lengths, candidates = batch.lengths.tolist(), batch.candidates.tolist()
+                padded_items, _ = padded(np.split(batch.history, np.cumsum(batch.lengths)[:-1]))
+                self.inputs.append({
+                    "flat": {"items": batch.history.tolist(), "lengths": lengths, "candidates": candidates},
+                    "padded": {"items": padded_items.tolist(), "lengths": lengths, "candidates": candidates}})
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", os.path.join(ROOT, "examples", "serve.py"),
              os.path.join(folder.save_path, "saved_model"), "--port", "0", "--threads", str(CLIENTS)], cwd=str(path),
@@ -72,48 +77,41 @@ class Served:
         assert line.startswith("serving din, version "), line
         self.port = int(line.rsplit(":", 1)[1])
 
-    @staticmethod
-    def _inputs(batch):
-        lengths, candidates = batch.lengths.tolist(), batch.candidates.tolist()
-        histories = np.split(batch.history, np.cumsum(batch.lengths)[:-1])
-        padded = [history.tolist() + [0] * (max(lengths) - len(history)) for history in histories]
-        return {"flat": {"items": batch.history.tolist(), "lengths": lengths, "candidates": candidates},
-                "padded": {"items": padded, "lengths": lengths, "candidates": candidates}}
-
     def check(self, client, index, signature):
         """Sends a request; fails unless it is answered with infer.py's scores."""
-        which = index % len(self.inputs)
-        status, answer = client.send({"signature_name": signature, "inputs": self.inputs[which][signature]})
+        index %= len(self.inputs)
+        status, answer = client.send({"signature_name": signature, "inputs": self.inputs[index][signature]})
         assert status == 200, answer
-        np.testing.assert_allclose(answer["outputs"]["logits"], self.logits[which], atol=1e-5)
-        np.testing.assert_allclose(answer["outputs"]["probabilities"], 1 / (1 + np.exp(-self.logits[which])), atol=1e-5)
+        np.testing.assert_allclose(answer["outputs"]["logits"], self.logits[index], atol=1e-5)
+        np.testing.assert_allclose(answer["outputs"]["probabilities"], sigmoid(self.logits[index]), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    served = Served(tmp_path_factory.mktemp("serving"))
-    yield served
-    served.process.terminate()
-    served.process.wait(timeout=60)
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("serving"))
+    yield server
+    server.process.terminate()
+    server.process.wait(timeout=60)
 
 
-def test_every_answer_to_several_clients_is_infers_score(served):
+def test_every_answer_to_several_clients_is_infers_score(server):
     local, milliseconds = threading.local(), []
 
     def request(index):
         if not hasattr(local, "client"):
-            local.client = Client(served.port)
+            local.client = Client(server.port)
         started = time.perf_counter()
-        served.check(local.client, index, ("flat", "padded")[index % 2])
+        server.check(local.client, index, ("flat", "padded")[index % 2])
         milliseconds.append(1000 * (time.perf_counter() - started))
 
     started = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as threads:
         assert len(list(threads.map(request, range(REQUESTS)))) == REQUESTS
     seconds = time.perf_counter() - started
+    rate = REQUESTS / seconds
     print("\n%d requests of %d x %d recommendations, %d clients: %.0f requests, %.0f recommendations per second, "
-          "latency in ms: p50 %.1f, p99 %.1f" % ((REQUESTS, USERS, ADS, CLIENTS, REQUESTS / seconds, REQUESTS * USERS * ADS / seconds)
-                                  + tuple(np.percentile(milliseconds, [50, 99]))))
+          "latency in ms: p50 %.1f, p99 %.1f" % (REQUESTS, USERS, ADS, CLIENTS, rate, rate * USERS * ADS,
+                                                 *np.percentile(milliseconds, [50, 99])))
 
 
 GOOD = {"items": [[1, 2]], "lengths": [2], "candidates": [[3, 4]]}
@@ -124,7 +122,7 @@ def with_inputs(inputs=GOOD, signature="padded", **changes):
     return {"signature_name": signature, "inputs": dict(inputs, **changes)}
 
 
-MALFORMED = [  # (what is sent, what the answer says)
+MALFORMED_REQUESTS = [  # (request, the error that it gets)
     (b"", "the request is not JSON"), (b"{", "the request is not JSON"), (b"\xff\xfe", "the request is not JSON"),
     (b"[" * 100000, "the request is not JSON"), ([], "the request is not an object with"),
     ({"instances": []}, "the request is not an object with"), ({"inputs": [1]}, "the request is not an object with"),
@@ -149,22 +147,22 @@ MALFORMED = [  # (what is sent, what the answer says)
 ]
 
 
-@pytest.mark.parametrize("body, error", MALFORMED, ids=[error for _, error in MALFORMED])
-def test_a_malformed_request_gets_an_error_and_the_server_stays_up(served, body, error):
-    client = Client(served.port)
+@pytest.mark.parametrize("body, error", MALFORMED_REQUESTS, ids=[error for _, error in MALFORMED_REQUESTS])
+def test_a_malformed_request_gets_an_error_and_the_server_stays_up(server, body, error):
+    client = Client(server.port)
     status, answer = client.send(body)
     assert status == 400 and list(answer) == ["error"]
     assert error in answer["error"] and "\n" not in answer["error"]
-    served.check(client, 0, "padded")
+    server.check(client, 0, "padded")
 
 
-def test_an_unknown_address_or_method_gets_an_error(served):
-    client = Client(served.port)
-    for path, method, status in (("/", "GET", 404), ("/v1/models/other:predict", "POST", 404), (PREDICT, "GET", 405)):
-        found, answer = client.send(None, path, method)
-        assert (found, list(answer)) == (status, ["error"])
+def test_an_unknown_address_or_method_gets_an_error(server):
+    client = Client(server.port)
+    for path, method, expected in (("/", "GET", 404), ("/v1/models/other:predict", "POST", 404), (PREDICT, "GET", 405)):
+        status, answer = client.send(None, path, method)
+        assert (status, list(answer)) == (expected, ["error"])
     status, answer = client.send(None, "/v1/models/din", "GET")
-    assert status == 200 and answer["model_version_status"] == [{"version": served.version, "state": "AVAILABLE"}]
+    assert status == 200 and answer["model_version_status"] == [{"version": server.version, "state": "AVAILABLE"}]
 
 
 def test_without_an_export_it_says_so(tmp_path):

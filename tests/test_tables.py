@@ -1,4 +1,4 @@
-"""What does not depend on the fed values that change is computed once."""
+"""Parts of a graph that do not depend on the values that change are computed once."""
 import numpy as np
 import pytest
 
@@ -8,8 +8,8 @@ from utils.engine.tables import Stages, Tables
 from utils.tf1 import tf
 
 
-def counted(x, name, calls):
-    """`x`, whose computing adds `name` to the list `calls`."""
+def counting(x, name, calls):
+    """`x`, but whenever it is computed `name` is added to the list `calls`."""
     def count(value):
         calls.append(name)
         return value
@@ -21,17 +21,17 @@ def test_what_depends_on_one_group_alone_is_computed_for_that_group_and_of_varia
     with tf.Graph().as_default(), Session() as session:
         a, b, c = [tf.placeholder(tf.float32, []) for _ in range(3)]
         weight = tf.get_variable("weight", [], initializer=tf.constant_initializer(5.0))
-        of_ab, of_c = counted(a + b * weight, "a b", calls), counted(tf.exp(c), "c", calls)
-        fetch = counted(of_ab * of_c + a, "all", calls) * counted(-weight, "weight", calls) + weight
+        x, y = counting(a + b * weight, "a b", calls), counting(tf.exp(c), "c", calls)
+        fetch = counting(x * y + a, "all", calls) * counting(-weight, "weight", calls) + weight
         session.run(weight.initializer)
         stages = Stages(session, fetch, [[a, b], [c]])
         first_ab, first_c = stages.first
-        of_one, of_two = first_ab(1.0, 2.0), [first_c(4.0), first_c(0.0)]
+        values_ab, values_c = first_ab(1.0, 2.0), [first_c(4.0), first_c(0.0)]
         assert sorted(calls) == ["a b", "c", "c", "weight"]
-        for of_c, x in zip(of_two, (4.0, 0.0)):
-            assert stages.last(of_one, of_c) == pytest.approx(-5 * ((1 + 2 * 5) * np.exp(x) + 1) + 5, rel=1e-6)
-        session.run(weight.assign(7.0))  # too late for what was computed of it
-        assert stages.last(of_one, of_two[1]) == pytest.approx(-5 * ((1 + 2 * 5) * 1 + 1) + 7, rel=1e-6)
+        for values, power in zip(values_c, (np.exp(4.0), 1.0)):
+            assert stages.last(values_ab, values) == pytest.approx(-5 * ((1 + 2 * 5) * power + 1) + 5, rel=1e-6)
+        session.run(weight.assign(7.0))  # too late for the values that were computed from it
+        assert stages.last(values_ab, values_c[1]) == pytest.approx(-5 * ((1 + 2 * 5) * 1 + 1) + 7, rel=1e-6)
     assert sorted(calls) == ["a b", "all", "all", "all", "c", "c", "weight"]
 
 
@@ -39,8 +39,8 @@ def test_a_group_that_is_read_beside_the_others_is_fed_as_it_is():
     with tf.Graph().as_default(), Session() as session:
         source, other = tf.placeholder(tf.float32, []), tf.placeholder(tf.float32, [])
         stages = Stages(session, source - other, [[source], [other]])
-        of_source, of_other = stages.first
-        assert [stages.last(of_source(5.0), of_other(x)) for x in (2.0, 9.0)] == [3.0, -4.0]
+        first_source, first_other = stages.first
+        assert [stages.last(first_source(5.0), first_other(x)) for x in (2.0, 9.0)] == [3.0, -4.0]
 
 
 @pytest.fixture
@@ -50,31 +50,31 @@ def rows():
         table = tf.get_variable("table", initializer=tf.constant(np.arange(15, dtype=np.float32).reshape(5, 3)))
         kernel = tf.get_variable("kernel", initializer=tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
         session.run(tf.global_variables_initializer())
-        yield session, table, kernel, tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None, None]), tf.placeholder(
-            tf.float32, [])
+        yield (session, table, kernel, tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None, None]),
+               tf.placeholder(tf.float32, []))
 
 
-def copied(session, fetch, ids, others):
-    """(a function of values of ids + others, what a copy of `fetch` gives; the operations that it takes)."""
+def copy_of(session, fetch, ids, others):
+    """(a copy of `fetch`, as a function of the values of ids + others; the types of the operations that it takes)."""
     inputs = [tf.placeholder(placeholder.dtype, placeholder.shape) for placeholder in ids + others]
     copy = Tables(session, fetch, ids, others, 5).copy(inputs, "/cpu:0")
-    ops, waiting = set(), [copy.op]
-    while waiting:
-        op = waiting.pop()
+    ops, stack = set(), [copy.op]
+    while stack:
+        op = stack.pop()
         if op not in ops:
             ops.add(op)
-            waiting += [tensor.op for tensor in op.inputs]
+            stack += [tensor.op for tensor in op.inputs]
     return session.make_callable(copy, inputs), [op.type for op in ops]
 
 
 def test_what_an_id_alone_needs_is_looked_up(rows):
     session, table, kernel, ids, pairs, number = rows
     product = tf.matmul(tf.gather(table, ids), kernel)                          # [N, 2]
-    of_pairs = tf.exp(tf.gather(table, pairs) / 10)                             # [B, C, 3]
-    fetch = number * tf.reduce_sum(product[:, tf.newaxis]) + tf.reduce_sum(of_pairs) * tf.reduce_max(kernel)
+    powers = tf.exp(tf.gather(table, pairs) / 10)                               # [B, C, 3]
+    fetch = number * tf.reduce_sum(product[:, tf.newaxis]) + tf.reduce_sum(powers) * tf.reduce_max(kernel)
     values = [4, 0, 4], [[1, 2], [3, 3]], 7.0
     expected = session.run(fetch, dict(zip((ids, pairs, number), values)))
-    call, ops = copied(session, fetch, [ids, pairs], [number])
+    call, ops = copy_of(session, fetch, [ids, pairs], [number])
     assert call(*values) == pytest.approx(expected, rel=1e-6)
     assert not {"MatMul", "Exp", "Max"}.intersection(ops)
     session.run([kernel.initializer, table.assign(0 * table)])  # too late
@@ -84,7 +84,7 @@ def test_what_an_id_alone_needs_is_looked_up(rows):
 def test_what_several_ids_need_together_is_computed(rows):
     session, table, _, ids, _, number = rows
     fetch = number + tf.reduce_sum(tf.cumsum(tf.gather(table, ids))[-1] * tf.cast(tf.size(ids), tf.float32))
-    call, ops = copied(session, fetch, [ids], [number])
+    call, ops = copy_of(session, fetch, [ids], [number])
     assert "Cumsum" in ops
     for few in ([1], [4, 0, 4, 2], [0, 1, 2, 3, 4]):
         assert call(few, 1.0) == session.run(fetch, {ids: few, number: 1.0})
@@ -98,6 +98,6 @@ def test_tables_with_the_same_values_are_one_and_their_memory_is_bounded(rows, m
     for max_bytes, count, products in ((5 * 3 * 4 * 2, 1, 1), (5 * 3 * 4, 1, 2), (5 * 3 * 4 - 1, 0, 3)):
         monkeypatch.setattr(tables, "MAX_BYTES", max_bytes)
         before = len(tf.local_variables())
-        call, ops = copied(session, fetch, [ids, pairs], [number])
+        call, ops = copy_of(session, fetch, [ids, pairs], [number])
         assert call(*values) == pytest.approx(expected, rel=1e-6)
         assert (len(tf.local_variables()) - before, ops.count("Mul")) == (count, products)

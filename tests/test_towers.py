@@ -19,15 +19,11 @@ STEPS = 50
 BATCHES = [batch for epoch in (0, 1) for batch in train_batches(DATASET.train, 24, seed=1, epoch=epoch)][:STEPS]
 
 
-def graph(name, num_accelerators, optimizer="sgd", shards=1):
-    return Graph(name, DATASET, num_accelerators, optimizer, shards=shards)
-
-
 class Towers:
-    """A model split over towers, with an update for each optimizer: it is building graphs that takes time here."""
+    """A model split over towers, with an update for each optimizer, since building graphs takes the time here."""
 
     def __init__(self, name, num_accelerators, shards):
-        self.graph, self.num_accelerators = graph(name, num_accelerators, shards=shards), num_accelerators
+        self.graph, self.num_accelerators = Graph(name, DATASET, num_accelerators, shards=shards), num_accelerators
         self.session, built = self.graph.session, self.graph.built
         with self.graph.tf_graph.as_default():
             self._updates = {optimizer: clipped_update(optimizer, built.learning_rate, built.gradients, built.variables,
@@ -40,7 +36,7 @@ class Towers:
             self.saver = tf.train.Saver()
 
     def begin(self, optimizer):
-        """Goes back to the start; from here on it is `optimizer` that trains."""
+        """Goes back to the start; from here on `optimizer` trains."""
         self.session.run(self._initialize)
         self.session.run(self._double)
         self.graph.built.update, self._rate = self._updates[optimizer], RATES[optimizer]
@@ -51,25 +47,25 @@ class Towers:
         return [self.graph.train(batch, self._rate) for batch in batches]
 
     def scores(self):
-        """Of every test user, scored by 7 on each accelerator at a time."""
+        """The logits of all test users, scored by 7 on each accelerator at a time."""
         return np.concatenate([self.graph.score(batch)
                                for batch in batches_of_test(DATASET.test, 7 * self.num_accelerators)])
 
 
 @pytest.fixture(scope="module", params=names())
-def split(request):
+def models(request):
     """A model split in each of WAYS: {way: its Towers}."""
-    split = {way: Towers(request.param, *way) for way in WAYS}
-    yield split
-    for towers_of_way in split.values():
-        towers_of_way.session.close()
+    models = {way: Towers(request.param, *way) for way in WAYS}
+    yield models
+    for model in models.values():
+        model.session.close()
 
 
 @pytest.mark.parametrize("optimizer", sorted(RATES))
-def test_several_towers_equal_one_with_the_whole_batch_over_50_steps(split, optimizer):
-    assert min(len(batch.lengths) for batch in BATCHES) == 2  # the last of the epoch: most towers have no share of it
+def test_several_towers_equal_one_with_the_whole_batch_over_50_steps(models, optimizer):
+    assert min(len(batch.lengths) for batch in BATCHES) == 2  # the epoch's last batch: most towers have no share of it
     losses, variables = {}, {}
-    for way, model in split.items():
+    for way, model in models.items():
         model.begin(optimizer)
         start = model.graph.values()
         losses[way], variables[way] = model.train(BATCHES), model.graph.values()
@@ -77,29 +73,29 @@ def test_several_towers_equal_one_with_the_whole_batch_over_50_steps(split, opti
     for way in WAYS[1:]:
         np.testing.assert_allclose(losses[way], losses[ONE], rtol=2e-5, err_msg=str(way))
     # Sums taken in another order are rounded otherwise, and Adam, which divides a gradient by its own size, lets that
-    # move a variable. Seen, with either TensorFlow: 5e-6 of a loss, 3e-4 of how far a variable went.
-    split[ONE].begin(optimizer)
-    gradients = split[ONE].graph.gradients(BATCHES[0])
+    # move a variable. Seen, with either TensorFlow: 5e-6 of a loss, 3e-4 of a variable's distance from its start.
+    models[ONE].begin(optimizer)
+    gradients = models[ONE].graph.gradients(BATCHES[0])
     for name, expected in variables[ONE].items():
-        if np.abs(gradients[name]).max() < 1e-9:  # a bias before a softmax, which takes its effect away: nothing but rounding
+        if np.abs(gradients[name]).max() < 1e-9:  # nothing but rounding: a bias before a softmax, which has no effect
             continue
-        went = np.abs(expected - start[name]).max()
-        assert went > 5e-5, name
+        distance = np.abs(expected - start[name]).max()
+        assert distance > 5e-5, name
         for way in WAYS[1:]:
-            np.testing.assert_allclose(variables[way][name], expected, rtol=0, atol=2e-3 * went,
+            np.testing.assert_allclose(variables[way][name], expected, rtol=0, atol=2e-3 * distance,
                                        err_msg="%s on %s" % (name, way))
 
 
-def test_a_checkpoint_of_any_number_of_towers_restores_on_any_other_which_scores_and_trains_on_alike(split, tmp_path):
-    for model in split.values():
+def test_a_checkpoint_of_any_number_of_towers_restores_on_any_other_which_scores_and_trains_on_alike(models, tmp_path):
+    for model in models.values():
         model.begin("adam")
     few_users = next(batches_of_test(DATASET.test, 3))
-    for number, writer in enumerate(split.values()):
+    for number, writer in enumerate(models.values()):
         writer.train(BATCHES[5 * number:5 * number + 5])
         path = writer.saver.save(writer.session, str(tmp_path / str(number)))
         scores, losses = writer.scores(), None
         assert scores.shape == (len(DATASET.test.users), 2) and scores.std() > 1e-3
-        for way, model in split.items():
+        for way, model in models.items():
             model.saver.restore(model.session, path)
             np.testing.assert_allclose(model.scores(), scores, rtol=1e-5, atol=1e-5, err_msg=str(way))
             np.testing.assert_allclose(model.graph.score(few_users), scores[:3], rtol=1e-5, atol=1e-5, err_msg=str(way))
@@ -110,12 +106,12 @@ def test_a_checkpoint_of_any_number_of_towers_restores_on_any_other_which_scores
 
 def test_the_first_device_holds_the_variables_and_each_device_computes_its_tower():
     batch = next(train_batches(DATASET.train, 24, seed=1, epoch=0))
-    with graph("din", 3, "adam") as din:
+    with Graph("din", DATASET, 3, "adam") as din:
         feeds = din.feeds(batch)
         feeds[din.learning_rate] = 0.001
-        ran = tf.RunMetadata()
-        din.session.run([din.loss, din.update], feeds, tf.RunOptions(output_partition_graphs=True), ran)
-    ops = {int(part.node[0].device[-1]): [node.op for node in part.node] for part in ran.partition_graphs}
+        metadata = tf.RunMetadata()
+        din.session.run([din.loss, din.update], feeds, tf.RunOptions(output_partition_graphs=True), metadata)
+    ops = {int(part.node[0].device[-1]): [node.op for node in part.node] for part in metadata.partition_graphs}
     assert sorted(ops) == [0, 1, 2]
     for op in ("VarHandleOp", "ReadVariableOp", "ResourceGather", "ResourceApplyAdam", "DynamicStitch"):
         assert op in ops[0] and op not in ops[1] + ops[2], op
@@ -125,7 +121,7 @@ def test_the_first_device_holds_the_variables_and_each_device_computes_its_tower
 
 def test_embedding_gradients_stay_sparse_with_each_row_once():
     batch = next(train_batches(DATASET.train, 32, seed=1, epoch=0))
-    with graph("din", 2, "sgd") as din:
+    with Graph("din", DATASET, 2, "sgd") as din:
         gradients = dict(zip([variable.op.name for variable in din.variables], din.built.gradients))
         feeds = din.feeds(batch)
         for name in ("item_emb_w", "cate_emb_w", "item_b"):
@@ -139,7 +135,7 @@ def test_embedding_gradients_stay_sparse_with_each_row_once():
 def test_the_gradient_is_clipped_by_its_true_norm():
     """With a learning rate of 1 the variables move by min(norm, 5) / norm times the gradient, repeats added up."""
     batch = next(train_batches(DATASET.train, 64, seed=1, epoch=0))
-    with graph("din", 1, "sgd") as din:
+    with Graph("din", DATASET, 1, "sgd") as din:
         before = {name: value * (40 if name in ("f3/kernel", "f2/kernel", "item_emb_w") else 1)
                   for name, value in din.values().items()}
         din.load(before)
@@ -149,7 +145,8 @@ def test_the_gradient_is_clipped_by_its_true_norm():
         din.train(batch, 1.0)
         after = din.values()
     for name, gradient in gradients.items():
-        np.testing.assert_allclose(before[name] - after[name], gradient * (5 / norm), rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(before[name] - after[name], gradient * (5 / norm), rtol=1e-3, atol=1e-4,
+                                   err_msg=name)
 
 
 def test_on_a_cpu_each_core_has_a_tower_where_the_batch_is_large_enough(monkeypatch):
