@@ -40,7 +40,7 @@ def cut(raw_folder, share, folder):
 
 
 def _lines(raw_folder, kind):
-    for _, lines in _convert.numbered_lines(RawFile(find_raw_file(raw_folder, kind))):
+    for _, lines in RawFile(find_raw_file(raw_folder, kind)).lines():
         yield from filter(bytes.strip, lines)
 
 

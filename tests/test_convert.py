@@ -188,7 +188,7 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path):
 
 
 def test_a_line_of_absurd_length_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_pd, "LINE_LIMIT", 1000)
+    monkeypatch.setattr(raw_files, "LINE_LIMIT", 1000)
     monkeypatch.setattr(raw_files, "_BLOCK", 300)
     raw = write(tmp_path / "raw", lines(review()) + lines(review(reviewText="x" * 2000)))
     with pytest.raises(UserError, match="line 2: longer than 1000 bytes"):
@@ -199,7 +199,7 @@ def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
     raw = write(tmp_path / "raw")
     for block, at_once in ((1, 1), (7, 3), (64, 64), (64, 1), (1000, 1), (1000, 80)):
         monkeypatch.setattr(raw_files, "_BLOCK", block)
-        monkeypatch.setattr(convert_pd, "LINES_AT_ONCE", at_once)
+        monkeypatch.setattr(raw_files, "LINES_AT_ONCE", at_once)
         reviews, meta, _ = convert(raw, tmp_path / "out")
         assert reviews == [("u2", "i2", 9), ("u1", "i1", 5), ("u2", "i1", 9)] and sorted(meta) == ["i1", "i2"]
 
@@ -207,7 +207,7 @@ def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("at_once", [1, 100, 1000000])
 @pytest.mark.parametrize("number", [1, 2, 5, 40])
 def test_a_line_at_fault_is_named_by_its_number_blank_lines_counted(tmp_path, monkeypatch, number, at_once):
-    monkeypatch.setattr(convert_pd, "LINES_AT_ONCE", at_once)
+    monkeypatch.setattr(raw_files, "LINES_AT_ONCE", at_once)
     for kind, whole, bad in (("reviews", GOOD_REVIEWS, b"{}"), ("meta", GOOD_META, b"{'asin'}")):
         good = (whole.replace(b"\n", b"\n\n") + b" \r\n").splitlines() * 6
         raw = write(tmp_path / kind, **{kind: b"\n".join(good[:number - 1] + [bad] + good[number - 1:])})
