@@ -6,10 +6,11 @@ import pytest
 
 from benchmarks.raw_cut import cut
 from tests.helpers import run_script
+from utils.data.purchases import Sizes
+from utils.data.sample_files import META_FILE, REVIEWS_FILE, write_sample
 from utils.dataset import read_dataset
 from utils.digest import example_digests
 from utils.files import UserError
-from utils.make_sample import META_FILE, REVIEWS_FILE, Sizes, write_sample
 
 TINY = Sizes(users=200, items=120, categories=8, reviews=1600, products=150, text_bytes=60)
 STEPS = ["convert", "remap", "build", "four builds", "total", "load"]
