@@ -41,7 +41,8 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     `skip_checksum`, neither published nor described by a sample.json beside it.
     """
     paths = {kind: find_raw_file(raw_folder, kind) for kind in KINDS}
-    source = {kind: _describe(path) for kind, path in paths.items()}
+    source = {kind: dict(name=os.path.basename(path), size=os.path.getsize(path), mtime_ns=os.stat(path).st_mtime_ns)
+              for kind, path in paths.items()}
     outputs = {kind: os.path.join(output_folder, kind + ".pkl") for kind in KINDS}
     mark = os.path.join(output_folder, "source.json")
     if if_needed and all(map(os.path.exists, outputs.values())) and source.items() <= (read_mark(mark) or {}).items():
@@ -76,25 +77,19 @@ def read_reviews(path):
     """
     code_of_user, code_of_item = defaultdict(count().__next__), defaultdict(count().__next__)
     users, items, times = array("i"), array("i"), array("q")  # codes, codes, seconds
-    with _open(path) as content:
-        for first, lines in content.lines():
-            try:
-                new_users, new_items, new_times = _review_columns(lines)
-            except ValueError:
-                for number, line in enumerate(lines, first):
-                    try:
-                        _review_columns([line] if line.strip() else [])
-                    except ValueError as fault:
-                        raise line_error(path, number, fault) from None
-                new_users, new_items, new_times = _review_columns(list(filter(bytes.strip, lines)))
-            users.extend(map(code_of_user.__getitem__, new_users))
-            items.extend(map(code_of_item.__getitem__, new_items))
-            times.extend(new_times)
+
+    def take(lines):
+        new_users, new_items, new_times = _review_columns(lines)
+        users.extend(map(code_of_user.__getitem__, new_users))
+        items.extend(map(code_of_item.__getitem__, new_items))
+        times.extend(new_times)
+
+    md5 = _read_lines(path, take)
     if not times:
         raise UserError("%s holds no review; fetch it again" % path)
     frame = pd.DataFrame({"reviewerID": _categorical(users, code_of_user), "asin": _categorical(items, code_of_item),
                           "unixReviewTime": np.frombuffer(times, dtype=np.int64)})
-    return frame, content.md5
+    return frame, md5
 
 
 def _categorical(codes, code_of):
@@ -110,16 +105,14 @@ def _review_columns(lines):
     """Returns the users, the items and the times (an array) of review lines.
 
     Columns, as no bytecode is run for each line then: a third less time than line by line.
-    Raises `ValueError`, which says why, where a line is no review.
+    Raises `KeyError`, or `ValueError` which says why, where a line is no review.
     """
     try:
-        columns = list(zip(*map(_review_fields, map(orjson.loads, lines)))) or [(), (), ()]
+        columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
         for column, (name, kind, meaning) in zip(columns, _REVIEW):
             if not set(map(type, column)) <= {kind}:
                 raise ValueError("%s is not %s" % (name, meaning))
         return columns[0], columns[1], array("q", columns[2])
-    except KeyError as error:
-        raise ValueError("%s is missing" % error.args[0]) from None
     except OverflowError:
         raise ValueError("unixReviewTime is out of range") from None
     except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary
@@ -140,31 +133,28 @@ def read_meta(path, reviewed):
     """
     paths_of = dict.fromkeys(reviewed)
     reviewed_bytes = {asin.encode() for asin in paths_of}
-    with _open(path) as content:
-        for first, lines in content.lines():
-            for number, line in enumerate(lines, first):
-                leading = _LEADING_ASIN.match(line)
-                if leading and leading.group(3) not in reviewed_bytes or not line.strip():
-                    continue
-                try:
-                    record = parse_record(line)
-                    asin = record["asin"]
-                    if type(asin) is not str:
-                        raise ValueError("asin is not a text")
-                    if asin in paths_of:
-                        paths_of[asin] = record["categories"]
-                        _check_category_paths(record["categories"])
-                except KeyError as error:
-                    raise line_error(path, number, "%s is missing" % error.args[0]) from None
-                except ValueError as fault:
-                    raise line_error(path, number, fault) from None
+
+    def take(lines):
+        for line in lines:
+            leading = _LEADING_ASIN.match(line)
+            if leading and leading.group(3) not in reviewed_bytes:
+                continue
+            record = parse_record(line)
+            asin = record["asin"]
+            if type(asin) is not str:
+                raise ValueError("asin is not a text")
+            if asin in paths_of:
+                paths_of[asin] = record["categories"]
+                _check_category_paths(record["categories"])
+
+    md5 = _read_lines(path, take)
     missing = [asin for asin, paths in paths_of.items() if paths is None]
     if missing:
         raise UserError("%s has no line for %d reviewed item%s, %s the first; fetch both files again, they must belong "
                         "together" % (path, len(missing), "s" * (len(missing) > 1), missing[0]))
     column = np.empty(len(paths_of), dtype=object)  # not np.array, which would make a matrix of lists of equal length
     column[:] = list(paths_of.values())
-    return pd.DataFrame({"asin": pd.Series(list(paths_of), dtype=object), "categories": column}), content.md5
+    return pd.DataFrame({"asin": pd.Series(list(paths_of), dtype=object), "categories": column}), md5
 
 
 def _check_category_paths(paths):
@@ -228,16 +218,27 @@ def _evaluate_literal(line):
         return None
 
 
-@contextlib.contextmanager
-def _open(path):
-    """Gives the `RawFile` of `path`; a bar on a terminal shows the share of the file on the disk that is read."""
+def _read_lines(path, take):
+    """Gives `take` the lines of a raw file, one list after another; returns the md5 of the unpacked content.
+
+    Where `take` raises `KeyError` or `ValueError`, it is given the lines that are not blank one by one: `UserError`
+    names the line that it refuses then. A bar on a terminal shows the share of the file that is read.
+    """
     with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
-        yield RawFile(path, on_read=bar.update)
-
-
-def _describe(path):
-    status = os.stat(path)
-    return {"name": os.path.basename(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        content = RawFile(path, on_read=bar.update)
+        for first, lines in content.lines():
+            try:
+                take(lines)
+            except (KeyError, ValueError):
+                for number, line in enumerate(lines, first):
+                    try:
+                        if line.strip():
+                            take([line])
+                    except KeyError as error:
+                        raise line_error(path, number, "%s is missing" % error.args[0]) from None
+                    except ValueError as error:
+                        raise line_error(path, number, error) from None
+    return content.md5
 
 
 def _sample_name(raw_folder):
@@ -250,22 +251,16 @@ def _sample_name(raw_folder):
     if type(name) is not str or name in ("", RESERVED_NAMES[0]):
         raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
                         "generated, else run utils/make_sample.py again" % path)
-    return _safe(name)
+    return name
 
 
 def _dataset_name(raw_folder, sample, sums):
     """Returns the name of a data set: the published one's, that of the `sample`, or the folder's own."""
     if sums == KNOWN_MD5:  # first, as a sample.json may lie forgotten beside the real files
         return RESERVED_NAMES[0]
-    if sample:
-        return sample
-    name = _safe(os.path.basename(os.path.realpath(raw_folder))) or "unnamed"  # the root folder has no name
-    return name + "_unverified" if name in RESERVED_NAMES else name
-
-
-def _safe(name):
-    """Returns `name` with nothing in it that would need quoting in a CSV or a file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    name = sample or os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)  # safe in a CSV and in a file name
+    return name + "_unverified" if name in RESERVED_NAMES and not sample else name
 
 
 def main():

@@ -80,8 +80,8 @@ def build_sets(users, items, item_count, seed=SEED):
 
     draws = Draws(seed)
     negatives = _draw_negatives(draws, starts, items, item_count)
-    train, test = (np.flatnonzero(rows & (position > 0)) for rows in (~is_last, is_last))
-    order = draws.shuffled(2 * len(train))  # of a positive and a negative example of each training review, in turn
+    train, test = (np.flatnonzero(mask & (position > 0)) for mask in (~is_last, is_last))
+    order = draws.shuffled(2 * len(train))  # each review gives a positive and a negative example, in turn
     train, labels = train[order // 2], 1 - order % 2
     test = test[draws.shuffled(len(test))]
 
@@ -95,8 +95,8 @@ def build_sets(users, items, item_count, seed=SEED):
 def _draw_negatives(draws, starts, items, item_count):
     """Returns an item that its user does not own for each review, drawn in the order of the reviews: int32 [R].
 
-    `starts` are the positions of the users' first reviews. Negatives are drawn a user at a time, as nearly all users
-    can be given the numbers as they come: that is five times as fast as review by review.
+    `starts` are the positions of the users' first reviews. Nearly all users take the numbers as they come, so they are
+    given out a user at a time: that is five times as fast as review by review.
     """
     items = items.tolist()
     numbers, position = [], 0
@@ -108,7 +108,7 @@ def _draw_negatives(draws, starts, items, item_count):
             raise UserError("a user owns all of the %d items, so that no negative can be drawn; "
                             "use data with more items" % item_count)
         while len(negatives) < end:
-            if position == len(numbers):  # no more than there are reviews without a negative: all will be needed
+            if position == len(numbers):  # as many as reviews still lack a negative: never too many
                 numbers, position = draws.below(item_count, len(items) - len(negatives)).tolist(), 0
             chunk = numbers[position:position + end - len(negatives)]
             position += len(chunk)
@@ -159,10 +159,7 @@ def read_dataset(path):
 
 
 def _columns(size, users, histories, **candidates):
-    """Returns the columns of the original's users, histories (lists of items) and candidates as a dictionary.
-
-    `size` is that of their file in bytes.
-    """
+    """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
     if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
@@ -173,7 +170,7 @@ def _columns(size, users, histories, **candidates):
 
 
 def _column(values):
-    """A list of whole numbers as a column; not np.array, which would follow lists within lists wherever they lead."""
+    """Returns a list of whole numbers as int32; not by np.array, which would follow lists within lists without end."""
     return np.fromiter(values, np.int32, count=len(values))
 
 

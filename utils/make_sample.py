@@ -23,7 +23,6 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 from utils.data.purchases import SIZES
 from utils.data.sample_files import write_sample
 from utils.files import ROOT, Parser, UserError, run_main
@@ -32,10 +31,9 @@ DEFAULT_SEED = 1234
 
 
 def main():
-    """Writes the sample that the command line asks for."""
     parser = Parser(description="Makes a data set in the format of Amazon's raw files, from a seed.")
-    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as "
-                        "the real Amazon Electronics, 1.7 GB, in about a minute")
+    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as the real "
+                        "Amazon Electronics, 1.7 GB, in about a minute")
     parser.add_argument("--output", metavar="FOLDER",
                         help="folder of the files (default: one in raw_data, named like the sample)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="0 to 4294967295 (default: %(default)s)")

@@ -29,8 +29,7 @@ _GZIP = 16 + zlib.MAX_WBITS  # header and trailer of gzip, its checksum included
 def find_raw_file(folder, kind):
     """Returns the path of the one raw file of `kind` ("reviews" or "meta") in `folder`.
 
-    Where a file is there both unpacked and gzipped, the unpacked one is taken. Raises `UserError` where there is
-    none, or where there are several.
+    An unpacked file is preferred to a gzipped one of its name. Raises `UserError` where there is none, or several.
     """
     pattern = "%s_Electronics*.json" % kind
     try:
