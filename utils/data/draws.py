@@ -24,14 +24,9 @@ class Draws:
 
     def below(self, bound, count):
         """`randint(0, bound - 1)`, `count` times: uint32 [count]."""
-        numbers = np.empty(count, np.uint32)
-        done = 0
-        while done < count:
-            bits = self._upper_bits(bound.bit_length(), count - done)
-            bits = bits[bits < bound]
-            numbers[done:done + len(bits)] = bits
-            done += len(bits)
-        return numbers
+        numbers = self._upper_bits(bound.bit_length(), count)
+        numbers = numbers[numbers < bound]  # half of them or more, so that few calls are nested
+        return np.append(numbers, self.below(bound, count - len(numbers))) if len(numbers) < count else numbers
 
     def shuffled(self, count):
         """The order in which `shuffle` leaves a list of 0 .. count - 1: int32 [count]; count at most 2**31 - 1."""
@@ -64,13 +59,10 @@ def _below_falling(numbers, bound):
     the round on after all before it are, so the end comes. It takes about 4 rounds where the bound is large against
     the length of `numbers`, as few decisions are then in doubt.
     """
-    accept = numbers < bound
-    while True:
-        before = np.cumsum(accept) - accept
-        again = numbers < bound - before
-        if np.array_equal(again, accept):
-            return accept
-        accept = again
+    before, accept = None, numbers < bound
+    while not np.array_equal(before, accept):
+        before, accept = accept, numbers < bound - (np.cumsum(accept) - accept)
+    return accept
 
 
 def _swap(order, left, right, scratch):

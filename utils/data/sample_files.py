@@ -63,7 +63,7 @@ _DESCRIPTIONS = (
     "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.",
 )
 
-# A category is "<kind> <noun>"; each noun belongs to a group of the shop.
+# A category is "<kind> <noun>", a leaf of the shop; each noun belongs to a group.
 _KINDS = (
     "Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
     "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
@@ -171,7 +171,10 @@ def _meta_lines(random, sizes, purchases, asins):
     """Yields the meta file in lists of some thousand lines (bytes); Python literals, in random order."""
     titles = _phrases(random, _TITLES, 8000)
     descriptions = _phrases(random, _DESCRIPTIONS, 1200)
-    paths = _category_paths(sizes.categories)
+    paths = [["Electronics", group, "%s %s" % (kind, noun)]
+             for kind in _KINDS for group, nouns in _GROUPS for noun in nouns.split("|")]
+    if sizes.categories > len(paths):
+        raise ValueError("there are names for %d categories, not for %d" % (len(paths), sizes.categories))
     unreviewed = purchases.category[random.randint(sizes.items, size=sizes.products - sizes.items)]
     category = np.concatenate([purchases.category, unreviewed])
     order = random.permutation(sizes.products)
@@ -192,15 +195,6 @@ def _meta_lines(random, sizes, purchases, asins):
             literal = repr(product) if chance % 2 else ascii(product)
             lines.append(literal.encode() + b"\n")
         yield lines
-
-
-def _category_paths(count):
-    """Returns `count` paths, each from the root of the shop to a leaf of its own."""
-    paths = [["Electronics", group, "%s %s" % (kind, noun)]
-             for kind in _KINDS for group, nouns in _GROUPS for noun in nouns.split("|")]
-    if count > len(paths):
-        raise ValueError("there are names for %d categories, not for %d" % (len(paths), count))
-    return paths[:count]
 
 
 def _phrases(random, patterns, count):
