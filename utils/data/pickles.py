@@ -121,11 +121,11 @@ def load_parts(path, remedy, frame=None):
 def dump_parts(path, parts):
     """Dumps the objects `parts` one after another into the file `path`, which is replaced when all are written.
 
-    A frame (default index only) is written as its constructor called with its columns, since what pandas itself
-    writes names parts of its inside that other versions lack.
+    A frame (default index only) is written as its constructor called with its columns, since a pickle of pandas' own
+    names internals that other versions lack.
     """
     reducers = dict(copyreg.dispatch_table)
-    pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, and none need wait for it
+    pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, so it need not be
     if pandas:
         reducers.update({pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical})
     with replacing(path) as file:
