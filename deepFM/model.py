@@ -27,15 +27,7 @@ class Model(BaseModel):
     """DeepFM with sigmoid activations."""
 
     def logit(self, history, candidate):
-        """The score of each candidate, before the sigmoid.
-
-        Args:
-          history: `History` of B users.
-          candidate: `Items` [B, C].
-
-        Returns:
-          [B, C] logits.
-        """
+        """The `History` of B users, their candidates [B, C] -> [B, C] logits."""
         with tf.name_scope("embedding"):
             k, i = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("pooling"):

@@ -5,7 +5,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.commands import train
 
-# The authors' hyperparameters; the learning rate is multiplied by 0.9 each time 336,000 steps are done (utils/engine/optimizers.py).
+# The authors' hyperparameters; the learning rate is multiplied by 0.9 after each 336,000 steps (engine/optimizers.py).
 OPTIMIZER = "adam"
 LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
 

@@ -21,25 +21,17 @@ Axes: B users in a batch, C candidates per user, N history items in the batch al
 import functools
 
 from utils.base_model import BaseModel
-from utils.layers import dense, mlp, pair_dense, sigmoid, sigmoid_mlp, soft_pooling, width_of
+from utils.layers import dense, mlp, pair_dense, sigmoid_mlp, soft_pooling, width_of
 from utils.tf1 import tf
 
 
 class Model(BaseModel):
     """DIN with sigmoid activations."""
 
-    activation = staticmethod(sigmoid)  # of the MLP's hidden layers; see layers.mlp
+    activation = None  # of the MLP's hidden layers, see layers.mlp: the sigmoid
 
     def logit(self, history, candidate):
-        """The score of each candidate, before the sigmoid.
-
-        Args:
-          history: `History` of B users.
-          candidate: `Items` [B, C].
-
-        Returns:
-          [B, C] logits.
-        """
+        """The `History` of B users, their candidates [B, C] -> [B, C] logits."""
         with tf.name_scope("embedding"):
             k, q = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("attention"):

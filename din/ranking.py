@@ -1,7 +1,7 @@
-"""How DIN ranks the catalogue: what model.py's `logit` computes, in an order in which much less is computed. Inference alone.
+"""How DIN ranks the catalogue: the scores of model.py's `logit`, by less work. Inference alone.
 
-A history item k and a candidate q have halves, their item's and their category's: k = [k_i, k_c], q = [q_i, q_c]. The first
-layer of attention, which reads [q, k, q - k, q * k], is for a given k a layer on q,
+A history item k and a candidate q have halves, their item's and their category's: k = [k_i, k_c], q = [q_i, q_c]. The
+first layer of attention, which reads [q, k, q - k, q * k], is for a given k a layer on q,
 
     z = A q + c      A = (W_q + W_d + diag(k) W_p)^T [80, 128]      c = (W_k - W_d)^T k + b [80]
 
@@ -9,15 +9,17 @@ layer of attention, which reads [q, k, q - k, q * k], is for a given k a layer o
 2. The catalogue is taken by category, in pieces of C candidates. A piece has few categories, M: with their embeddings
    E [64, M], and o [M, C] which says whose category is which, q_c = E o and
 
-       z = [A_i, c, A_c E] [q_i; 1; o]      64 + 1 + M columns; where M would be above 64, o is q_c and E the identity
+       z = [A_i, c, A_c E] [q_i; 1; o]      64 + 1 + M columns
 
-3. sigmoid(z) is 1/2 + 1/2 tanh(z / 2), which takes half of the time; the halves go into the kernels. A bias is a column of its
-   kernel, for a unit whose tanh is 1. Attention is then three products:
+   Where M would be above 64, o is q_c and E the identity.
+
+3. sigmoid(z) is 1/2 + 1/2 tanh(z / 2), which takes half of the time; the halves go into the kernels. A bias is a column
+   of its kernel, for a unit whose tanh is 1. Attention is then three products:
 
        a = K_3 tanh(K_2 tanh(K_1 [q_i; 1; o]))      K_1 [81, 65 + M], K_2 [41, 81], K_3 [1, 41]
 
-4. The weights w = softmax(a) [T, C] of a user with the history rows k [T, 128] add up to 1, so the affine layer after the
-   pooling may come before it: u = w^T (k N + n). Of the MLP's first layer
+4. The weights w = softmax(a) [T, C] of a user with the history rows k [T, 128] add up to 1, so the affine layer after
+   the pooling may come before it: u = w^T (k N + n). Of the MLP's first layer
 
        [u, q, u * q] V + v = w^T ((k N + n) V_u) + (q V_q + v) + (u * q) V_p
 
@@ -33,11 +35,11 @@ from utils.layers import dense_kernel, mlp_after_first, pair_kernels
 from utils.tf1 import tf
 from utils.towers import gpu_names
 
-# A call scores so many pieces of the catalogue, one after another, of so many items: tensors of [81, 576] stay in the cache that
-# a core has for itself. With one piece of 4,080 attention takes as long on a calm machine, but up to half as long again where
+# A call scores so many pieces, one after another, of so many items: tensors of [81, 576] stay in the cache that a core
+# has for itself. With one piece of 4,080 attention takes as long on a calm machine, but up to half as long again where
 # neighbours use the cache that the cores share. oneDNN takes 48 items at a time.
 PIECES, WIDTH = 7, 576
-PIECES_ON_GPU, WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU = 1, 16384, 16  # where starting an operation takes longer than most of them do
+PIECES_ON_GPU, WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU = 1, 16384, 16  # starting an operation takes longer than most of them
 SPAN = 64   # history items that are a thread's work until it takes more
 ONE = 20.0  # its tanh is 1
 
@@ -49,50 +51,48 @@ class Ranking:
       session: a session.Session, with the variables of a DIN in its graph.
       tables: the `EmbeddingTables` of these.
       cate_list: [item_count] category of each item.
-      activation: of the MLP's hidden layers.
+      activation: of the MLP's hidden layers, see layers.mlp.
       threads: a ThreadPoolExecutor, to compute in.
 
     Attributes:
       blocks: the catalogue in the order in which it is scored, a list of arrays of item ids.
+
+    Raises:
+      ValueError: a variable is missing, or of another shape.
     """
 
     def __init__(self, session, tables, cate_list, activation, threads):
         self._cate_list, self._threads = np.asarray(cate_list), threads
-        self._pieces, width = (PIECES_ON_GPU, WIDTH_ON_GPU) if gpu_names() else (PIECES, WIDTH)
-        self._history_items = HISTORY_ITEMS_ON_GPU if gpu_names() else 1
+        self._pieces, width, self._history_items = (
+            (PIECES_ON_GPU, WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU) if gpu_names() else (PIECES, WIDTH, 1))
         self._width = min(width, len(cate_list))
         sizes = np.bincount(self._cate_list)
         order = np.lexsort((self._cate_list, -sizes[self._cate_list])).astype(np.int32)  # the largest categories first
         block = self._pieces * self._width
         self.blocks = [order[first:first + block] for first in range(0, len(order), block)]
         with tf.name_scope("ranking"), tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            self._build_embeddings(tables)
-            self._build_attention(session)
-            self._build_logits(session, activation)
+            self._ids = tf.placeholder(tf.int32, [None])
+            items = ScoredItems(tables, self._ids)
+            self._embedding, self._bias = items.look_up("embedding"), items.look_up("bias")  # [n, H], [n]
+            self._build_attention(session, int(self._embedding.shape[1]))
+            self._build_logits(session, int(self._embedding.shape[1]), activation)
 
     # ---- the graph ---------------------------------------------------------------------------------------------------
 
-    def _build_embeddings(self, tables):
-        self._ids = tf.placeholder(tf.int32, [None])
-        items = ScoredItems(tables, self._ids)
-        self._embedding, self._bias = items.look_up("embedding"), items.look_up("bias")  # [n, H], [n]
-        self._width_of_embedding = int(self._embedding.shape[1])
-
-    def _build_attention(self, session):
-        width = self._width_of_embedding
+    def _build_attention(self, session, width):
         half = width // 2
-        # K_1 in parts: of each history item [n, 81, 64 + 1], and of its category [n, 81, 64]; the last row is for the unit of 1.
+        # K_1 in parts, of each history item and of its category; the last row is for the unit of 1.
         w_q, w_k, w_p, b = (tensor / 2 for tensor in pair_kernels(width, 80, "f1_att"))
-        c = tf.matmul(self._embedding, w_k) + b                                 # [n, 80]
         w_q, w_p = (tf.pad(tf.transpose(kernel), [[0, 1], [0, 0]]) for kernel in (w_q, w_p))  # [81, H]
-        c = tf.pad(c, [[0, 0], [0, 1]], constant_values=ONE)                    # [n, 81]
         a = w_q + tf.expand_dims(self._embedding, 1) * w_p                      # [n, 81, H]
-        of_items = tf.concat([a[:, :, :half], tf.expand_dims(c, 2)], axis=2)
+        c = tf.pad(tf.matmul(self._embedding, w_k) + b, [[0, 0], [0, 1]], constant_values=ONE)  # [n, 81]
+        of_items = tf.concat([a[:, :, :half], tf.expand_dims(c, 2)], axis=2)    # [n, 81, 65]
         self._item_kernels = session.make_callable(of_items, [self._ids], in_caller=True)
         basis = tf.placeholder(tf.float32, [half, None])
-        self._category_kernels = session.make_callable(tf.matmul(a[:, :, half:], basis), [self._ids, basis], in_caller=True)
+        self._category_kernels = session.make_callable(tf.matmul(a[:, :, half:], basis), [self._ids, basis],
+                                                       in_caller=True)          # [n, 81, M]
 
-        k_2, k_3 = (_column_of_biases(*dense_kernel(*layer)) for layer in ((80, 40, "f2_att"), (40, 1, "f3_att")))
+        k_2, k_3 = (_on_tanh(*dense_kernel(*layer)) for layer in ((80, 40, "f2_att"), (40, 1, "f3_att")))
         k_2 = tf.concat([k_2 / 2, ONE * tf.one_hot([80], 81)], axis=0)
         k_2, k_3 = map(tf.constant, session.run([k_2, k_3 / width ** 0.5]))     # [41, 81], [1, 41]
         several = [] if self._history_items == 1 else [None]
@@ -104,20 +104,19 @@ class Ranking:
             k_1 = tf.concat([of_item, of_category], axis=-1)
             y = tf.tanh(tf.matmul(k_2, tf.tanh(tf.matmul(k_1, x))))             # [41, C]
             return tf.squeeze(tf.matmul(k_3, y), axis=-2)                       # [C]
-        self._attention = _callable_of_pieces(session, _in_turn(attention, pieces), pieces, [of_item])
+        self._attention = _in_turn(session, attention, pieces, [of_item])
 
-    def _build_logits(self, session, activation):
-        width = self._width_of_embedding
+    def _build_logits(self, session, width, activation):
         layer, layer_bias = dense_kernel(width, width, "hist_fcn", norm="batch_normalization")
         kernel, bias = dense_kernel(3 * width, 80, "f1", norm="b1")
         v_u, v_q, v_p = tf.split(kernel, 3)                                     # [H, 80] each
         rows = tf.matmul(self._embedding, layer) + layer_bias                   # [T, H]
         self._user = session.make_callable([rows, tf.matmul(rows, v_u)], [self._ids], in_caller=True)
-        self._candidates = session.make_callable(
-            [self._embedding, tf.matmul(self._embedding, v_q) + bias, self._bias], [self._ids], in_caller=True)
+        of_q = tf.matmul(self._embedding, v_q) + bias                           # [C, 80]
+        self._candidates = session.make_callable([self._embedding, of_q, self._bias], [self._ids], in_caller=True)
 
         v_p = tf.constant(session.run(v_p))
-        user = [tf.placeholder(tf.float32, [None, width]), tf.placeholder(tf.float32, [None, 80])]
+        user = [tf.placeholder(tf.float32, [None, size]) for size in (width, 80)]
         pieces = [[tf.placeholder(tf.float32, shape) for shape in ([None, None], [None, width], [None, 80], [None])]
                   for _ in range(self._pieces)]
 
@@ -126,15 +125,15 @@ class Ranking:
             weights = powers / tf.reduce_sum(powers, axis=0)
             u, of_u = (tf.matmul(weights, rows, transpose_a=True) for rows in user)  # [C, H], [C, 80]
             return mlp_after_first(tf.matmul(u * q, v_p) + of_u + of_q, activation) + item_bias
-        self._logits = _callable_of_pieces(session, _in_turn(logits, pieces), pieces, user)
+        self._logits = _in_turn(session, logits, pieces, user)
 
     # ---- the work ----------------------------------------------------------------------------------------------------
 
     def begin(self, histories):
         """Takes the users whose `histories`, a list of arrays of item ids, the blocks are to be scored for."""
         self._items, places = np.unique(np.concatenate(histories), return_inverse=True)
-        _, self._of_categories, self._category_of = np.unique(self._cate_list[self._items], return_index=True, return_inverse=True)
-        self._of_categories = self._items[self._of_categories]
+        _, first, self._category_of = np.unique(self._cate_list[self._items], return_index=True, return_inverse=True)
+        self._one_of_each_category = self._items[first]
         self._rows = np.split(places.reshape(-1), np.cumsum([len(history) for history in histories])[:-1])
         self._users = [self._user(history) for history in histories]
         self._scores = np.empty((self._pieces, len(self._items), self._width), np.float32)
@@ -162,48 +161,44 @@ class Ranking:
         return aligned(np.concatenate([of_items, np.ones_like(of_items[:1]), columns])), basis
 
     def _score_pairs(self, columns, bases):
-        """Fills `_scores` with the attention of each history item to each candidate of the pieces that `_columns` gave."""
-        of_categories = [self._category_kernels(self._of_categories, basis) for basis in bases]
+        """Fills `_scores` with the attention of each history item to each candidate of pieces, by their `_columns`."""
+        of_categories = [self._category_kernels(self._one_of_each_category, basis) for basis in bases]
 
         def score(first):
             items = self._items[first:first + SPAN]
             of_items, categories = self._item_kernels(items), self._category_of[first:first + SPAN]
             for index in range(0, len(items), self._history_items):
                 which = slice(index, index + self._history_items) if self._history_items > 1 else index
-                results = self._attention([[kernels[categories[which]], x] for kernels, x in zip(of_categories, columns)],
-                                          of_items[which])
+                pieces = [[kernels[categories[which]], x] for kernels, x in zip(of_categories, columns)]
+                results = self._attention(pieces, of_items[which])
                 for scores, result in zip(self._scores[:, first:first + SPAN], results):
                     scores[which] = result
         for _ in self._threads.map(score, range(0, len(self._items), SPAN)):
             pass  # an error in a thread is raised here
 
 
-def _column_of_biases(kernel, bias):
-    """The layer tanh(z / 2) -> sigmoid(z) kernel + bias as one matrix, for a unit of 1 behind the others: [O, I + 1]."""
+def _on_tanh(kernel, bias):
+    """The layer tanh(z / 2) -> sigmoid(z) kernel + bias as a matrix [O, I + 1], for a unit of 1 behind the others."""
     return tf.transpose(tf.concat([kernel / 2, [bias + tf.reduce_sum(kernel / 2, axis=0)]], axis=0))
 
 
-def _in_turn(function, pieces):
-    """What `function` makes of the tensors of each of `pieces`, one piece after another: one at a time is in a core's cache."""
+def _in_turn(session, function, pieces, shared):
+    """A function of the values of pieces, a list, and of `shared`, that returns what `function` makes of each piece.
+
+    It computes in the thread that calls, one piece after another: one at a time is in a core's cache.
+
+    Args:
+      function: of the tensors of a piece, which gives a tensor.
+      pieces: placeholders of as many pieces as there may be, lists.
+      shared: placeholders.
+    """
     results = []
     for piece in pieces:
         with tf.control_dependencies(results[-1:]):
             results.append(function(*map(tf.identity, piece)))
-    return results
 
-
-def _callable_of_pieces(session, results, pieces, shared):
-    """A function of the values of pieces, as many as there are, and of `shared`, that returns their `results`, a list.
-
-    It computes in the thread that calls.
-
-    Args:
-      results: a tensor of each piece.
-      pieces: lists of placeholders.
-      shared: placeholders.
-    """
     @functools.lru_cache(maxsize=None)
     def call(count):
         return session.make_callable(results[:count], sum(pieces[:count], []) + shared, in_caller=True)
 
-    return lambda values, *of_all: call(len(values))(*sum(values, []), *of_all)
+    return lambda values, *of_shared: call(len(values))(*sum(values, []), *of_shared)

@@ -1,19 +1,19 @@
 """What every model is: a class with one method, `logit(history, candidate)`.
 
-The graphs around it, which train and score, are in utils/engine: training_graph.py and scoring_graph.py.
+The graphs around it, which train and score, are utils/engine/training_graph.py and scoring_graph.py.
 """
 
 
 class BaseModel:
     """A model of B users with C candidates each; see the folders beside utils.
 
-    The contract of `logit`: a history and its candidates know their item ids (`.ids`), in graphs that train and in graphs
-    that score alike. Either, or a part of either such as `candidate[:, :1]`, may be embedded as often as one likes; what is
-    not asked for is neither looked up nor made. Every variable is given its whole gradient, whatever the use of it.
+    The contract of `logit`: a history and its candidates know their item ids (`.ids`), in graphs that train and graphs
+    that score alike. Either, or a part of either such as `candidate[:, :1]`, may be embedded as often as one likes;
+    what is not asked for is neither looked up nor made. Every variable is given its whole gradient.
 
     Attributes:
-      attention: [N, C] how much each history item matters to each candidate, before the softmax over a history; of a model
-        with attention, which sets it in `logit`, else None. It is shown, and changes nothing.
+      attention: [N, C] how much each history item matters to each candidate, before the softmax over a history. A model
+        with attention sets it in `logit`, to be shown; it changes nothing.
     """
 
     attention = None
@@ -22,7 +22,7 @@ class BaseModel:
         """The score of each candidate, before the sigmoid: the model itself.
 
         Args:
-          history: the `History` of B users: its `segments` [N] and `lengths` [B] say whose each of its N items is.
+          history: `History` of B users: its `segments` [N] and `lengths` [B] say whose each of its N items is.
           candidate: `Items` [B, C].
 
         Returns:

@@ -1,4 +1,4 @@
-"""The commands train.py, infer.py and export.py, the same in every model's folder: their arguments, and what they call."""
+"""The commands of a model's folder, build_dataset.py, train.py, infer.py, export.py: arguments, and what they call."""
 import argparse
 import functools
 import importlib
@@ -6,9 +6,8 @@ import math
 import os
 import sys
 
-from utils import timing  # noqa: F401  first of all: its clock counts a script's start-up
+from utils import models, timing  # noqa: F401  timing: its clock counts a script's start-up
 from utils.files import Parser, UserError, run_main
-from utils.models import model_class, variants_of
 from utils.results import RESULTS
 
 
@@ -44,20 +43,25 @@ def model_parser(folder, description):
     parser = Parser(description=description)
     parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
                         help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
-    parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"), help="made by build_dataset.py (default: %(default)s)")
+    parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"),
+                        help="made by build_dataset.py (default: %(default)s)")
     parser.set_defaults(variant="")
     choice = parser.add_mutually_exclusive_group()
-    for variant in variants_of(os.path.basename(folder)):
-        choice.add_argument("--" + variant, action="store_const", dest="variant", const=variant, default="",
-                            help="the variant of model_%s.py; its save_path is save_path/%s" % (variant, variant))
+    for place in models.places().values():
+        if place.variant and place.folder == os.path.basename(folder):
+            choice.add_argument(
+                "--" + place.variant, action="store_const", dest="variant", const=place.variant, default="",
+                help="the variant of model_{0}.py; its save_path is save_path/{0}".format(place.variant))
     return parser
 
 
 def common_parser(folder, description):
     """A parser with the arguments that training and inference of the model in `folder` share."""
     parser = model_parser(folder, description)
-    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users (inference) per accelerator (default: %(default)s)")
-    parser.add_argument("--num_accelerators", type=at_least(1), default=1, help="devices to split each batch over (default: %(default)s)")
+    parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users "
+                        "(inference) per accelerator (default: %(default)s)")
+    parser.add_argument("--num_accelerators", type=at_least(1), default=1,
+                        help="devices to split each batch over (default: %(default)s)")
     parser.add_argument("--results", default=RESULTS, help="folder of the CSVs (default: %(default)s)")
     return parser
 
@@ -79,12 +83,13 @@ def train_parser(folder, description, optimizer, learning_rates):
                         help="steps between evaluations (default: %(default)s)")
     parser.add_argument("--seed", type=seed_number, default=1234,
                         help="of initial values and of the order of examples (default: %(default)s)")
-    parser.add_argument("--max_steps", type=at_least(0), default=0, help="stop after so many steps; 0: no limit (default)")
+    parser.add_argument("--max_steps", type=at_least(0), default=0,
+                        help="stop after so many steps; 0: no limit (default)")
     parser.add_argument("--resume", nargs="?", const="always", choices=["always", "unfinished"],
-                        help="go on from the latest checkpoint in save_path; unfinished: where it is of such a run that "
-                        "was interrupted, else start anew")
-    parser.add_argument("--profile", action="store_true", help="trace a few steps, operation by operation: prints those "
-                        "that took longest, and writes save_path/trace.json for a browser's trace viewer")
+                        help="go on from the latest checkpoint in save_path; unfinished: where it is of such a run "
+                        "that was interrupted, else start anew")
+    parser.add_argument("--profile", action="store_true", help="trace a few steps, operation by operation: prints "
+                        "those that took longest, and writes save_path/trace.json for a browser's trace viewer")
     return parser
 
 
@@ -96,10 +101,11 @@ def infer_parser(folder, description):
     parser.add_argument("--seed", type=seed_number, default=1234, help="of the candidates drawn (default: %(default)s)")
     parser.add_argument("--duration", type=positive_float, default=0, metavar="SECONDS",
                         help="score the test set over and over for so long, for steady figures (default: once)")
-    parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each test "
-                        "user and write the highest K items; on one accelerator")
+    parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each "
+                        "test user and write the highest K items; on one accelerator")
     parser.add_argument("--output", help="with --top_k: the CSV to write (default: recommendations.csv)")
-    parser.add_argument("--users", type=at_least(1), help="with --top_k: of the first so many test users (default: all)")
+    parser.add_argument("--users", type=at_least(1),
+                        help="with --top_k: of the first so many test users (default: all)")
     parser.add_argument("--remap", help="with --top_k: the original ids (default: raw_data/remap.pkl)")
     return parser
 
@@ -109,27 +115,28 @@ def export_parser(folder, description):
     parser = model_parser(folder, description)
     parser.add_argument("--format", choices=["saved_model", "frozen", "onnx"], default="saved_model",
                         help="default: %(default)s")
-    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or a file "
-                        "(default: saved_model, frozen.pb or padded.onnx in save_path)")
+    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or "
+                        "a file (default: saved_model, frozen.pb or padded.onnx in save_path)")
     parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
     return parser
 
 
 def _parsed(folder, parser):
-    """Parses the command line of a script of the model in `folder`; returns (arguments, what the CSVs call the model)."""
+    """Parses the command line of a model's script; returns (arguments, what the CSVs call the model)."""
     arguments = parser.parse_args()
     if arguments.variant and arguments.save_path == parser.get_default("save_path"):
         arguments.save_path = os.path.join(arguments.save_path, arguments.variant)
     return arguments, "_".join(filter(None, (os.path.basename(folder), arguments.variant)))
 
 
-def _function(module, name):
-    """A function of the project, imported now that the flags are known to be right: TensorFlow takes seconds to load."""
-    return getattr(importlib.import_module(module), name)
+def _call(function, *arguments):
+    """Calls a function of utils, imported now that the flags are right: TensorFlow takes seconds to load."""
+    module, _, name = function.rpartition(".")
+    getattr(importlib.import_module("utils." + module), name)(*arguments)
 
 
 def _command(run):
-    """A command of a model's folder: the function of the path of its script and further arguments, run as its main program."""
+    """Makes `run`, of a model's folder and a description, a command of a script's path, run as its main program."""
     @functools.wraps(run)
     def command(script, *arguments):
         folder, description = os.path.dirname(os.path.abspath(script)), sys.modules["__main__"].__doc__
@@ -137,17 +144,22 @@ def _command(run):
     return command
 
 
+def _batches(folder):
+    """What the model in `folder` reads: its input.py."""
+    return importlib.import_module(os.path.basename(folder) + ".input")
+
+
 @_command
 def build_dataset(folder, description):
-    """The command `python build_dataset.py` of a model's folder: remap.pkl -> dataset.pkl."""
-    _function("utils.dataset", "build_dataset")(folder, description)
+    """The command `python build_dataset.py`: remap.pkl -> dataset.pkl."""
+    _call("dataset.build_dataset", folder, description)
 
 
 @_command
 def train(folder, description, optimizer, learning_rates):
     """The command `python train.py`; the further arguments are train_parser's."""
     arguments, name = _parsed(folder, train_parser(folder, description, optimizer, learning_rates))
-    _function("utils.train_loop", "train")(model_class(name), _batches(folder), name, arguments)
+    _call("train_loop.train", models.model_class(name), _batches(folder), name, arguments)
 
 
 @_command
@@ -158,9 +170,9 @@ def infer(folder, description):
         if getattr(arguments, flag) and not arguments.top_k:
             raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
     if arguments.top_k:
-        _function("utils.serving.ranking", "recommend")(model_class(name), name, arguments)
+        _call("serving.ranking.recommend", models.model_class(name), name, arguments)
     else:
-        _function("utils.infer_loop", "infer")(model_class(name), _batches(folder), name, arguments)
+        _call("infer_loop.infer", models.model_class(name), _batches(folder), name, arguments)
 
 
 @_command
@@ -169,9 +181,4 @@ def export(folder, description):
     arguments, name = _parsed(folder, export_parser(folder, description))
     if arguments.remap and arguments.format != "saved_model":
         raise UserError("--remap goes with --format saved_model; see export.py --help")
-    _function("utils.serving.export", "export")(model_class(name), name, arguments)
-
-
-def _batches(folder):
-    """What the model in `folder` reads: its input.py."""
-    return importlib.import_module("%s.input" % os.path.basename(folder))
+    _call("serving.export.export", models.model_class(name), name, arguments)

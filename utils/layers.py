@@ -1,6 +1,6 @@
 """Small operations on `tf.get_variable`, shared by the models.
 
-Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I and O inputs and outputs of a layer.
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I inputs and O outputs of a layer.
 A history is flat: [N, ...] rows, and its `segments` [N], ascending, say whose history (0 .. B - 1) each row is in.
 The variables of a model are made in a scope with AUTO_REUSE: the second call with a name shares them.
 """
@@ -14,21 +14,20 @@ from utils.towers import gpu_names
 BATCH_NORM_SCALE = 1 / math.sqrt(1.001)
 
 
-def glorot_uniform(name, shape):
-    """An initial value for `name`: uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, equation 16).
+def matrix(name, shape):
+    """The variable `name` of `shape`, at first uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010,
+    equation 16).
 
-    It depends on the graph's seed and on `name` alone, so that models which share a variable, and runs on any number
-    of devices, start from the same values.
+    Its first value depends on the graph's seed and on `name` alone, so that models which share a variable, and runs on
+    any number of devices, start from the same values.
     """
     limit = math.sqrt(6.0 / (shape[0] + shape[-1]))
-    seed = [tf.get_default_graph().seed or 0, zlib.crc32(name.encode())]
-    return tf.random.stateless_uniform(shape, seed=seed, minval=-limit, maxval=limit)
-
-
-def matrix(name, shape):
-    """The variable `name` of `shape`, Glorot-uniform at first."""
     full_name = "/".join(filter(None, [tf.get_variable_scope().name, name]))
-    return tf.get_variable(name, shape, initializer=lambda *_, **__: glorot_uniform(full_name, shape))
+
+    def glorot_uniform(*_, **__):
+        seed = [tf.get_default_graph().seed or 0, zlib.crc32(full_name.encode())]
+        return tf.random.stateless_uniform(shape, seed=seed, minval=-limit, maxval=limit)
+    return tf.get_variable(name, shape, initializer=glorot_uniform)
 
 
 def vector(name, size, value=0.0):
@@ -46,8 +45,13 @@ def rows_of(x):
     return x if x.shape.ndims == 2 else tf.reshape(x, [-1, width_of(x)])
 
 
-def shaped_as(x, rows):
-    """The rows [R, O] of what was made of rows_of(x): [..., O] for x [..., I]."""
+def matmul(x, kernel):
+    """x [..., I] times kernel [I, O] -> [..., O]."""
+    return _shaped_as(x, tf.matmul(rows_of(x), kernel))
+
+
+def _shaped_as(x, rows):
+    """The rows [R, O] that were made of rows_of(x): [..., O] for x [..., I]."""
     if x.shape.ndims == 2:
         return rows
     y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [width_of(rows)]], axis=0))
@@ -55,24 +59,21 @@ def shaped_as(x, rows):
     return y
 
 
-def matmul(x, kernel):
-    """x [..., I] times kernel [I, O] -> [..., O]."""
-    return shaped_as(x, tf.matmul(rows_of(x), kernel))
-
+# ---- dense layers --------------------------------------------------------------------------------------------------
 
 def dense(x, units, name, norm=None, scale=1):
     """scale (x kernel + bias): [..., I] -> [..., units]; variables name/kernel and name/bias.
 
-    `norm` names an affine norm that x passes first: gamma * x / sqrt(1.001) + beta, what the original's batch normalization
-    computes; variables norm/gamma and norm/beta. It is folded into the layer, as `scale` is,
+    `norm` names an affine norm that x passes first: gamma * x / sqrt(1.001) + beta, what the original's batch
+    normalization computes; variables norm/gamma and norm/beta. Norm and `scale` are folded into the layer,
 
         (gamma x + beta) kernel + bias = x (gamma kernel) + (beta kernel + bias)
 
     which spares four passes over x and its gradient for a few over the kernel.
 
     Args:
-      x: a tensor; or a list of those that the layer reads side by side, [B, C, I_1], [B, C, I_2] and so on, I in all. What is
-        the same for all candidates may be [B, 1, I_1].
+      x: a tensor; or a list of tensors that the layer reads side by side, [B, C, I_1], [B, C, I_2] and so on, I in all.
+        A tensor with the same row for all candidates may be [B, 1, I_1].
     """
     parts = x if isinstance(x, list) else [x]
     kernel, bias = dense_kernel(sum(map(width_of, parts)), units, name, norm)
@@ -94,24 +95,21 @@ def dense_kernel(width, units, name, norm=None):
 
 
 def _sum_of_products(parts, kernel, bias):
-    """What `dense` gives for a list: concat(parts) kernel + bias, without the concat, so that each part is multiplied once."""
-    widths = list(map(width_of, parts))
-    # Which parts have a row for each candidate; those that have one for all of them are multiplied once for all.
-    is_full = [part.shape.as_list()[1] != 1 for part in parts]
+    """concat(parts) kernel + bias, by a product for each part: a row for all candidates is multiplied once."""
+    is_full = [part.shape.as_list()[1] != 1 for part in parts]  # whether it has a row for each candidate
 
     @tf.custom_gradient
     def layer(kernel, bias, *parts):
-        blocks, rows = tf.split(kernel, widths), list(map(rows_of, parts))
+        blocks, rows = tf.split(kernel, list(map(width_of, parts))), list(map(rows_of, parts))
         products = list(map(tf.matmul, rows, blocks))
-        full, single = ([product for product, full in zip(products, is_full) if full == wanted] for wanted in (True, False))
-        shared = tf.nn.bias_add(tf.add_n(single), bias) if single else bias     # [B, O] or [O]
+        full, single = ([product for product, full in zip(products, is_full) if full == wanted]
+                        for wanted in (True, False))
+        shared = tf.nn.bias_add(tf.add_n(single), bias) if single else bias     # [B, O], or [O]
+        y = tf.expand_dims(shared, 1) if single else shared
         if full:
-            y = shaped_as(parts[is_full.index(True)], tf.add_n(full))           # [B, C, O]
-            y += tf.expand_dims(shared, 1) if single else bias
-        else:
-            y = tf.expand_dims(shared, 1)
+            y = _shaped_as(parts[is_full.index(True)], tf.add_n(full)) + y      # [B, C, O]
 
-        def gradient(dy):  # TensorFlow's own has a dozen operations more, to find out which part has a single row
+        def gradient(dy):  # TensorFlow's own takes a dozen operations more, to find out which part has a single row
             of_full, of_single = rows_of(dy), tf.reduce_sum(dy, axis=1) if single else None
             d_products = [of_full if full else of_single for full in is_full]
             d_kernel = tf.concat([tf.matmul(x, d, transpose_a=True) for x, d in zip(rows, d_products)], axis=0)
@@ -122,38 +120,35 @@ def _sum_of_products(parts, kernel, bias):
     return layer(kernel, bias, *parts)
 
 
-def sigmoid(x, name):
-    """The sigmoid of `x`, as an activation in `mlp`: it needs no `name`."""
-    return tf.sigmoid(x)
-
-
 def score(x, name):
     """dense(x, 1, name) without the axis of its one unit: [B, C, I] -> [B, C]."""
     return tf.squeeze(dense(x, 1, name), axis=-1)
 
 
-def mlp(x, activation=sigmoid):
-    """The MLP 80-40-1 that every model ends in, layers f1 to f3, with an affine norm b1 before it: [B, C, I] -> [B, C].
+def mlp(x, activation=None):
+    """The MLP 80-40-1 that every model ends in, layers f1 to f3, after an affine norm b1: [B, C, I] -> [B, C].
 
     Args:
       x: a list, see `dense`.
-      activation: a function of a hidden layer and a name for its variables.
+      activation: a function of a hidden layer and a name for its variables; None: the sigmoid.
     """
     return mlp_after_first(dense(x, 80, "f1", norm="b1"), activation)
 
 
-def mlp_after_first(x, activation=sigmoid):
+def mlp_after_first(x, activation=None):
     """What `mlp` makes of the result of its first layer: [B, C, 80] -> [B, C]."""
-    rows = activation(rows_of(x), "dice_1")                                     # [B C, 80]
-    rows = activation(dense(rows, 40, "f2"), "dice_2")                          # [B C, 40]
+    def activated(rows, name):
+        return activation(rows, name) if activation else tf.sigmoid(rows)
+    rows = activated(rows_of(x), "dice_1")                                      # [B C, 80]
+    rows = activated(dense(rows, 40, "f2"), "dice_2")                           # [B C, 40]
     return tf.reshape(dense(rows, 1, "f3"), tf.shape(x)[:-1])
 
 
 def sigmoid_mlp(first, units, names):
     """dense layers with sigmoids between them, the last of one unit, whose axis is left out.
 
-    A sigmoid is computed by a tanh, which takes half of the time (52 and 98 microseconds for [4096, 80] on a core of an AMD
-    EPYC; scoring DIN takes 5% less),
+    A sigmoid is computed by a tanh, which takes half of the time (52 and 98 microseconds for [4096, 80] on a core of an
+    AMD EPYC; DIN is scored 5% faster),
 
         sigmoid(x) kernel + bias = tanh(x / 2) (kernel / 2) + (bias + the sum of the rows of kernel / 2)
 
@@ -163,16 +158,17 @@ def sigmoid_mlp(first, units, names):
       first: the first layer, a function as `dense` without its `x`.
       units, names: of each layer.
     """
-    x = first(units[0], names[0], scale=1 / 2)                                  # [..., I]
-    rows = rows_of(x)                                                           # [R, I]
+    x = first(units[0], names[0], scale=1 / 2)                                  # [..., O]
+    rows = rows_of(x)                                                           # [R, O]
     for size, name in zip(units[1:], names[1:]):
         scale = 1 if name == names[-1] else 1 / 2
-        with tf.variable_scope(name):
-            kernel = matrix("kernel", [width_of(rows), size]) * (scale / 2)
-            bias = vector("bias", size) * scale + tf.reduce_sum(kernel, axis=0)
-        rows = tf.nn.bias_add(tf.matmul(tf.tanh(rows), kernel), bias)
+        kernel, bias = dense_kernel(width_of(rows), size, name)
+        kernel = kernel * (scale / 2)
+        rows = tf.nn.bias_add(tf.matmul(tf.tanh(rows), kernel), bias * scale + tf.reduce_sum(kernel, axis=0))
     return tf.reshape(rows, tf.shape(x)[:-1])
 
+
+# ---- histories -------------------------------------------------------------------------------------------------------
 
 def pair_dense(q, k, segments, units, name, scale=1):
     """dense([q, k, q - k, q * k], units, name, scale) for each history item with each candidate of its user.
@@ -181,7 +177,7 @@ def pair_dense(q, k, segments, units, name, scale=1):
 
         [q, k, q - k, q * k] W = q (W_q + W_d) + k (W_k - W_d) + (q * k) W_p
 
-    so the q part is computed once per candidate instead of once per history item, and nothing of width 4 I is ever built.
+    so the q part is computed once per candidate, not once per history item, and nothing of width 4 I is ever built.
 
     Args:
       q: [B, C, I] candidates.
@@ -191,19 +187,6 @@ def pair_dense(q, k, segments, units, name, scale=1):
     Returns:
       [N, C, units].
     """
-    kernels = [kernel * scale for kernel in pair_kernels(width_of(k), units, name)]
-    return _pair_products(q, k, segments, *kernels)
-
-
-def pair_kernels(width, units, name):
-    """What `pair_dense` multiplies q, k and q * k by, [width, units] each, and what it adds, [units]."""
-    kernel, bias = dense_kernel(4 * width, units, name)
-    w_q, w_k, w_d, w_p = tf.split(kernel, 4)
-    return w_q + w_d, w_k - w_d, w_p, bias
-
-
-def _pair_products(q, k, segments, w_q, w_k, w_p, bias):
-    """q w_q + k w_k + (q * k) w_p + bias for each history item with each candidate of its user: [N, C, O]."""
     @tf.custom_gradient
     def layer(q, k, w_q, w_k, w_p, bias):
         q_part = matmul(q, w_q) + bias                                          # [B, C, O]
@@ -214,33 +197,36 @@ def _pair_products(q, k, segments, w_q, w_k, w_p, bias):
         y = matmul(qk, w_p) + tf.expand_dims(matmul(k, w_k), 1) + tf.gather(q_part, segments)
 
         def gradient(dy):                                                       # [N, C, O]
-            # The sums know that `segments` ascends: 69 microseconds for 2,300 rows of 128, where the gradient of tf.gather,
-            # which adds row by row, takes 476 (one core of an AMD EPYC).
+            # The sums know that `segments` ascends: 69 microseconds for 2,300 rows of 128, where the gradient of
+            # tf.gather, which adds row by row, takes 476 (one core of an AMD EPYC).
             users = tf.shape(q)[0]
             of_k = tf.reduce_sum(dy, axis=1)                                    # [N, O]
             of_q = segment_sum(dy, segments, users)                             # [B, C, O]
             d_qk = matmul(dy, tf.transpose(w_p))                                # [N, C, I]
             dk = matmul(of_k, tf.transpose(w_k)) + tf.reduce_sum(d_qk * q_rows, axis=1)
             dq = matmul(of_q, tf.transpose(w_q)) + segment_sum(d_qk * k_rows, segments, users)
-            # What the embeddings wait for comes first, so that a core adds up their gradients while the other computes the
-            # kernel's: 3% of a step of 1,024 (two cores of an Intel Xeon with AVX-512).
+            # What the embeddings wait for comes first, so that a core adds up their gradients while the other computes
+            # the kernel's: 3% of a step of 1,024 (two cores of an Intel Xeon with AVX-512).
             with tf.control_dependencies([dk, dq]):
-                return (dq, dk, _kernel_gradient(q, of_q), _kernel_gradient(k, of_k), _kernel_gradient(qk, dy),
-                        tf.reduce_sum(of_q, axis=[0, 1]))
+                d_kernels = [tf.matmul(rows_of(x), rows_of(dx), transpose_a=True) for x, dx in (
+                    (q, of_q), (k, of_k), (qk, dy))]
+                return [dq, dk] + d_kernels + [tf.reduce_sum(of_q, axis=[0, 1])]
         return y, gradient
-    return layer(q, k, w_q, w_k, w_p, bias)
+    return layer(q, k, *[kernel * scale for kernel in pair_kernels(width_of(k), units, name)])
 
 
-def _kernel_gradient(x, dy):
-    """The gradient of kernel in y = x kernel: x [..., I], dy [..., O] -> [I, O]."""
-    return tf.matmul(tf.reshape(x, [-1, width_of(x)]), tf.reshape(dy, [-1, width_of(dy)]), transpose_a=True)
+def pair_kernels(width, units, name):
+    """What `pair_dense` multiplies q, k and q * k by, [width, units] each, and what it adds, [units]."""
+    kernel, bias = dense_kernel(4 * width, units, name)
+    w_q, w_k, w_d, w_p = tf.split(kernel, 4)
+    return w_q + w_d, w_k - w_d, w_p, bias
 
 
 def segment_sum(rows, segments, count):
     """Sums the rows of each history, or other segment: [N, ...] -> [count, ...]; none is empty.
 
-    On a GPU tf.math.segment_sum has the host wait for the device, to read how many segments there are: a training step of
-    1,024 takes 3.5 ms with it and 3.0 without (NVIDIA H200).
+    On a GPU tf.math.segment_sum has the host wait for the device, to read how many segments there are: a training step
+    of 1,024 takes 3.5 ms with it and 3.0 without (NVIDIA H200).
     """
     if not gpu_names():
         return tf.math.segment_sum(rows, segments)
@@ -249,13 +235,6 @@ def segment_sum(rows, segments, count):
     def add_up(rows):  # TensorFlow's own gradient would look for negative segments, too
         return tf.math.unsorted_segment_sum(rows, segments, count), lambda dy: tf.gather(dy, segments)
     return add_up(rows)
-
-
-def segment_max(rows, segments, count):
-    """The highest of the rows of each history, without a gradient; as `segment_sum`."""
-    if gpu_names():
-        return tf.math.unsorted_segment_max(rows, segments, count)
-    return tf.math.segment_max(rows, segments)
 
 
 def soft_pooling(scores, k, history):
@@ -275,7 +254,9 @@ def soft_pooling(scores, k, history):
 
     @tf.custom_gradient
     def pool(scores, k):
-        highest = segment_max(scores, segments, users)                          # [B, C]
+        # As segment_sum, by what does not wait for a GPU.
+        highest = (tf.math.unsorted_segment_max(scores, segments, users) if gpu_names() else
+                   tf.math.segment_max(scores, segments))                       # [B, C]
         powers = tf.exp(scores - tf.gather(highest, segments))[..., tf.newaxis]  # [N, C, 1]
         total = segment_sum(powers, segments, users)                            # [B, C, 1]
         k = k[:, tf.newaxis, :]                                                 # [N, 1, I]

@@ -33,26 +33,23 @@ def places():
     Raises:
       UserError: two models have the same name.
     """
-    named = {}
+    by_name = {}
     for path in glob.glob(os.path.join(glob.escape(ROOT), "*", "model*.py")):
-        folder, match = os.path.basename(os.path.dirname(path)), re.match(r"model(?:_(\w+))?\.py$", os.path.basename(path))
-        if match and re.match(r"[A-Za-z]\w*$", folder) and os.path.exists(os.path.join(os.path.dirname(path), "model.py")):
-            place = Place(folder, match.group(1) or "")
+        folder, file = os.path.split(os.path.relpath(path, ROOT))
+        variant = re.match(r"model(?:_(\w+))?\.py$", file)
+        if variant and re.match(r"[A-Za-z]\w*$", folder) and os.path.exists(os.path.join(ROOT, folder, "model.py")):
+            place = Place(folder, variant.group(1) or "")
             name = "_".join(filter(None, place))
-            if name in named:
-                raise UserError("%s and %s are both the model %s; rename one" % (named[name].module, place.module, name))
-            named[name] = place
-    return dict(sorted(named.items(), key=lambda item: item[0].upper()))
+            if name in by_name:
+                raise UserError("%s and %s are both the model %s; rename one"
+                                % (by_name[name].module, place.module, name))
+            by_name[name] = place
+    return dict(sorted(by_name.items(), key=lambda item: item[0].upper()))
 
 
 def names():
     """The names of all models."""
     return list(places())
-
-
-def variants_of(folder):
-    """The variants of the model in `folder`, one of the project's."""
-    return [place.variant for place in places().values() if place.folder == folder and place.variant]
 
 
 def place_of(name):

@@ -21,7 +21,7 @@ sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))' 
 # Runs setup.sh where one of the modules that it installs is missing; arguments are setup.sh's.
 ensure_setup() {
   local modules="tensorflow tensorboard numpy pandas orjson tqdm matplotlib"
-  if [ "${1:-}" = --test ]; then modules="$modules pytest hypothesis sklearn waitress"; fi
+  if [ "${1:-}" = --test ]; then modules="$modules pytest hypothesis ruff sklearn waitress"; fi
   find_python
   # shellcheck disable=SC2086  # a list of words
   has_modules $modules || "$ROOT/setup.sh" "$@"

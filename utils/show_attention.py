@@ -1,9 +1,9 @@
-"""What DIN's attention looks at: a test user's purchases, and the weight of each for two candidates.
+"""What a model's attention looks at: a test user's purchases, and the weight of each for two candidates.
 
     python -m utils.show_attention --user A1B2C3
 
-prints the user's history with the weight of each purchase for the held-out purchase (the positive) and for an item that the
-user did not buy (the negative), and draws it: the visualization of DIN in its paper (arXiv 1706.06978), for one's own model.
+prints the user's history with the weight of each purchase for the held-out purchase (the positive) and for an item that
+the user did not buy (the negative), and draws it: the visualization of DIN in its paper (arXiv 1706.06978).
 """
 import os
 
@@ -11,13 +11,13 @@ from utils import models
 from utils.data.original_ids import read_names
 from utils.dataset import REMAP, read_dataset
 from utils.files import ROOT, Parser, UserError, replacing, run_main
-from utils.serving.attention import attention_of, draw, lines, row_of_user
+from utils.serving.attention import ShownAttention, row_of_user
 
 
 def main():
     parser = Parser(prog="python -m utils.show_attention", description=__doc__.splitlines()[0])
     parser.add_argument("--user", required=True, help="reviewerID, or the number that stands for one")
-    parser.add_argument("--model", choices=models.names(), default="din", help="one with attention (default: %(default)s)")
+    parser.add_argument("--model", choices=models.names(), default="din", help="with attention (default: %(default)s)")
     parser.add_argument("--save_path", help="folder of its checkpoints (default: what train.py takes)")
     parser.add_argument("--dataset", default=os.path.join(ROOT, "din", "dataset.pkl"), help="default: %(default)s")
     parser.add_argument("--remap", default=REMAP, help="the original ids (default: %(default)s)")
@@ -38,13 +38,12 @@ def main():
         return graph
     with restored(make, arguments.model, dataset, save_path) as (graph, session, _):
         graph.start(session)
-        items, candidates, weights, logits = attention_of(graph, dataset, row)
-    shown = dataset, names, row, items, candidates, weights
-    output = arguments.output or os.path.join(save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])
+        shown = ShownAttention(graph, dataset, names, row)
+    output = arguments.output or os.path.join(
+        save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])
     with replacing(output) as file:
-        draw(file, *shown, model=arguments.model)
-    for line in lines(*shown, logits=logits):
-        print(line)
+        shown.draw(file, arguments.model)
+    print("\n".join(shown.lines()))
     print("drawn in %s" % os.path.relpath(output))
 
 

@@ -1,6 +1,6 @@
 """Items as a model sees them: their ids, embeddings and biases.
 
-In a graph that scores they are looked up in the tables. A graph that trains has a way of its own, trained_embeddings.py.
+A graph that scores looks them up in the tables; a graph that trains has a way of its own, trained_embeddings.py.
 """
 import typing
 
@@ -17,9 +17,6 @@ MAX_NORMS = 10000     # rows of a table whose norms are computed: enough to draw
 HOST = "/cpu:0"
 
 
-VECTORS = ("embedding", "item", "category")  # what has an axis of units behind those of the items
-
-
 class Catalogue(typing.NamedTuple):
     """The items that a model knows. A `Dataset` has the same attributes and will do."""
     item_count: int
@@ -34,7 +31,7 @@ class Items:
         """What is known of each item.
 
         Args:
-          what: "ids" -> [...]; "embedding" -> [..., H]; its halves "item" and "category" -> [..., H / 2]; "bias" -> [...].
+          what: "ids" -> [...]; "embedding" -> [..., H]; its halves "item", "category" -> [..., H / 2]; "bias" -> [...].
         """
         raise NotImplementedError
 
@@ -52,10 +49,10 @@ class _Part(Items):
         self._whole, self._index = whole, index
 
     def look_up(self, what):
-        values = self._whole.look_up(what)
-        if what in VECTORS and any(part is Ellipsis for part in self._index):  # it stands for axes of the items alone
-            return values[self._index + (slice(None),)]
-        return values[self._index]
+        index = self._index
+        if what not in ("ids", "bias") and any(part is Ellipsis for part in index):
+            index += (slice(None),)  # the ellipsis stands for axes of the items, not for that of an embedding's units
+        return self._whole.look_up(what)[index]
 
 
 class WholeItems(Items):
@@ -97,9 +94,7 @@ class ScoredItems(WholeItems):
     """Items [...] in a graph that scores, by their `ids`, a tensor; looked up in `tables`, an `EmbeddingTables`."""
 
     def __init__(self, tables, ids):
-        super().__init__()
-        self._tables = tables
-        self.made["ids"] = ids
+        self._tables, self.made = tables, {"ids": ids}
 
     def _embedding(self):
         return tf.concat([self.look_up("item"), self.look_up("category")], axis=-1)
@@ -122,21 +117,19 @@ class EmbeddingTables:
     """
 
     def __init__(self, catalogue):
-        self._sizes, self._scope, self.made = (catalogue.item_count, catalogue.cate_count), tf.get_variable_scope(), {}
+        self._shapes = {"item": ("item_emb_w", [catalogue.item_count, EMBEDDING_WIDTH]),
+                        "category": ("cate_emb_w", [catalogue.cate_count, EMBEDDING_WIDTH]),
+                        "bias": ("item_b", catalogue.item_count)}
+        self._scope, self.made = tf.get_variable_scope(), {}
         with tf.device(HOST):
             self._cate_list = tf.constant(np.asarray(catalogue.cate_list, np.int32), name="cate_list")
 
     def __call__(self, what):
         """The variable that has `what`: "item" [item_count, 64], "category" [cate_count, 64] or "bias" [item_count]."""
         if what not in self.made:
-            item_count, cate_count = self._sizes
             reuse = tf.get_variable_scope().reuse or tf.AUTO_REUSE  # where no variable is to be made, none is
             with tf.variable_scope(self._scope, reuse=reuse, auxiliary_name_scope=False), tf.control_dependencies(None):
-                if what == "bias":
-                    self.made[what] = vector("item_b", item_count)
-                else:
-                    name, count = {"item": ("item_emb_w", item_count), "category": ("cate_emb_w", cate_count)}[what]
-                    self.made[what] = matrix(name, [count, EMBEDDING_WIDTH])
+                self.made[what] = (vector if what == "bias" else matrix)(*self._shapes[what])
         return self.made[what]
 
     def categories_of(self, ids):
@@ -145,12 +138,12 @@ class EmbeddingTables:
             return tf.gather(self._cate_list, ids)
 
     def norms(self):
-        """The lengths of the embeddings, {variable's name: [rows]}; of a large table, of rows that are evenly spaced."""
+        """The lengths of the embeddings, {variable's name: [rows]}; of a large table, of evenly spaced rows."""
         def norms_of(table):
             count = int(table.shape[0])
             return tf.norm(tf.gather(table, tf.range(0, count, -(-count // MAX_NORMS))), axis=-1)
         with tf.name_scope("embedding_norms"):
-            return {table.op.name: norms_of(table) for table in self.made.values() if table.shape.ndims == 2}
+            return {table.op.name: norms_of(table) for what, table in self.made.items() if what != "bias"}
 
 
 def gather_rows(table, ids):

@@ -1,12 +1,12 @@
-"""Which rows of the embedding tables a batch looks up, and in which order their gradients are added: known before the step.
+"""Which rows of the embedding tables a batch looks up, and in which order their gradients are added.
 
-All of it follows from the ids of the batch, so NumPy finds it, for many batches at once, and it is fed. With tf.unique and
-tf.argsort in the step they took 1.4 of its 23.6 ms of processor time at a batch of 1,024, and the first tower waited for
-them (two cores of an Intel Xeon with AVX-512).
+All of it follows from the ids of the batch, so NumPy finds it before the step, for many batches at once, and it is fed.
+With tf.unique and tf.argsort in the step they took 1.4 of its 23.6 ms of processor time at a batch of 1,024, and the
+first tower waited for them (two cores of an Intel Xeon with AVX-512).
 
-A batch is fed as one array of int32: each array that is fed costs a call 14 microseconds, of 1,200 at a batch of 32. It begins
-with a header: the number of parts + 2, the size of each part, then C, then the bits of the learning rate. The parts of
-`Distinct` follow, its items in as many parts as there are towers to a device, then each part of `Share` for all towers, one
+A batch is fed as one array of int32: each array that is fed costs a call 14 microseconds, of 1,200 at a batch of 32.
+It begins with a header: the number of parts + 2, the size of each part, then C, then the bits of the learning rate. The
+parts of `Distinct` follow, its items in as many parts as there are towers to a device, then each part of `Share`, one
 tower's after another's.
 """
 import time
@@ -32,7 +32,7 @@ class Share(typing.NamedTuple):
     """One tower's share of a batch. Arrays or tensors, int32 but for the labels."""
     history: typing.Any          # [N, 2] which of the U + V rows are each history item's, and its category's
     candidates: typing.Any       # [B, C, 3] the same of each candidate, and which of the W biases
-    history_ranks: typing.Any    # [2 N] which row of gradients each is, once they are sorted, items' before categories'
+    history_ranks: typing.Any    # [2 N] which row of gradients each is, once sorted, items' before categories'
     candidate_ranks: typing.Any  # [2 B C]
     bias_ranks: typing.Any       # [B C]
     segments: typing.Any         # [N] as in `Batch`
@@ -91,7 +91,7 @@ class Packer:
         return list(map(PackedBatch, batches, self._pack(batches, _Grouped)))
 
     def pack_for_scoring(self, batch):
-        """What to feed to score `batch` alone, [S]: its rows are looked up as they come, and no gradients are added."""
+        """What to feed to score `batch` alone, [S]: rows are looked up as they come, and no gradients are added."""
         return self._pack([batch], _Ungrouped)[0]
 
     def _pack(self, batches, grouped):
@@ -119,17 +119,18 @@ class Packer:
             middle, after = row + len(batch.history), number + 1  # its candidates begin in the middle
             candidate_rows = np.column_stack([index[middle:next_row], of_biases.index[pair:next_pair]])
             packed.append(np.concatenate([
-                headers[number], of_items.distinct[item[number]:item[after]], of_cates.distinct[cate[number]:cate[after]],
-                of_biases.distinct[bias[number]:bias[after]], of_items.sums[row:next_row], of_cates.sums[row:next_row],
-                of_biases.sums[pair:next_pair], index[row:middle].reshape(-1), candidate_rows.reshape(-1),
-                ranks[2 * row:2 * middle], ranks[2 * middle:2 * next_row], of_biases.ranks[pair:next_pair],
-                segments[history:next_history], batch.lengths, batch.labels.reshape(-1).view(np.int32)]))
+                headers[number], of_items.distinct[item[number]:item[after]],
+                of_cates.distinct[cate[number]:cate[after]], of_biases.distinct[bias[number]:bias[after]],
+                of_items.sums[row:next_row], of_cates.sums[row:next_row], of_biases.sums[pair:next_pair],
+                index[row:middle].reshape(-1), candidate_rows.reshape(-1), ranks[2 * row:2 * middle],
+                ranks[2 * middle:2 * next_row], of_biases.ranks[pair:next_pair], segments[history:next_history],
+                batch.lengths, batch.labels.reshape(-1).view(np.int32)]))
             row, history, pair = next_row, next_history, next_pair
             time.sleep(0)  # another thread trains meanwhile, and has the interpreter when this one sleeps
         return packed
 
     def _shares(self, batches, users):
-        """How batches of so many `users` are split: (users and history items of each tower [batches, towers], segments)."""
+        """How batches of so many `users` are split: (towers' users, and history items, [batches, towers]; segments)."""
         lengths = np.concatenate([batch.lengths for batch in batches])
         segments = np.concatenate([batch.segments for batch in batches])
         bounds = users[:, np.newaxis] * np.arange(self._towers + 1) // self._towers
@@ -139,12 +140,12 @@ class Packer:
         return np.diff(bounds), items, segments
 
     def _headers(self, items, cates, biases, rows, pairs, tower_users, tower_items, widths):
-        """The headers of batches, [batches, size], which have so many distinct items and so on, and in each tower so many users."""
+        """The headers of batches, [batches, size], given how many of what each has, altogether and in each tower."""
         widths = widths[:, np.newaxis]
         sizes = [np.diff(items[:, np.newaxis] * np.arange(self._item_parts + 1) // self._item_parts)]
         sizes += [size[:, np.newaxis] for size in (cates, biases, rows, rows, pairs)]
-        sizes += [2 * tower_items, 3 * widths * tower_users, 2 * tower_items, 2 * widths * tower_users, widths * tower_users,
-                  tower_items, tower_users, widths * tower_users]
+        sizes += [2 * tower_items, 3 * widths * tower_users, 2 * tower_items, 2 * widths * tower_users,
+                  widths * tower_users, tower_items, tower_users, widths * tower_users]
         first = np.full([len(rows), 1], sum(size.shape[1] for size in sizes) + 3)
         return np.concatenate([first] + sizes + [widths, np.zeros_like(widths)], axis=1).astype(np.int32)
 
@@ -171,8 +172,8 @@ class _Grouped:
 
     def __init__(self, ids, sizes, count):
         batch, first = np.repeat(np.arange(len(sizes)), sizes), _starts(sizes)[:-1]
-        # The batch, the id and the position as one number: NumPy sorts numbers in a fraction of the time that it takes for
-        # the order of numbers.
+        # The batch, the id and the position as one number: NumPy sorts numbers in a fraction of the time that it takes
+        # for the order of numbers.
         bits = int(len(ids)).bit_length()
         keys = ((batch * count + ids) << bits) + np.arange(len(ids))
         keys.sort()

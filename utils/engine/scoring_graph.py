@@ -7,8 +7,8 @@ from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
 from utils.tf1 import tf
 from utils.towers import device_names
 
-# (history item, candidate) and (user, candidate) pairs scored at once: DIN builds rows of H for each, some 200 MB together
-# here. With a quarter as many or four times as many, 100 candidates for each of 1,024 users take up to a half longer.
+# (history item, candidate) and (user, candidate) pairs scored at once: DIN builds rows of H for each, some 200 MB here.
+# With a quarter as many or four times as many, 100 candidates for each of 1,024 users take up to a half longer.
 PAIRS_AT_ONCE = 1 << 18
 
 
@@ -55,7 +55,7 @@ class ScoringGraph:
         return in_blocks(batch, lambda block: self._score(*block[:4]))
 
     def attention_weights(self, batch):
-        """How much each history item of `batch` counts for each candidate, [N, C]; None where the model has no attention."""
+        """How much each history item counts for each candidate, [N, C]; None where the model has no attention."""
         return None if self.attention is None else softmax_of_histories(self._attend(*batch[:4]), batch.lengths)
 
 
@@ -70,18 +70,19 @@ def logit_of(model_class, history, candidate):
 
 def logit_of_ids(model_class, tables, items, segments, lengths, candidates):
     """As `logit_of`, given tensors as `Inputs` has them; the embeddings are in `tables`, `EmbeddingTables`."""
-    return logit_of(model_class, History(ScoredItems(tables, items), segments, lengths), ScoredItems(tables, candidates))
+    history = History(ScoredItems(tables, items), segments, lengths)
+    return logit_of(model_class, history, ScoredItems(tables, candidates))
 
 
 def in_blocks(batch, score):
-    """The logits [B, C] of `batch`, by the function `score` of batches of fewer candidates, which bounds the memory."""
+    """The logits [B, C] of `batch`, by the function `score` of batches of fewer candidates, to bound the memory."""
     width = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
     return np.concatenate([score(batch._replace(candidates=batch.candidates[:, first:first + width]))
                            for first in range(0, batch.candidates.shape[1], width)], axis=1)
 
 
 def softmax_of_histories(scores, lengths):
-    """The softmax of `scores` [N, C] over each history, whose `lengths` are [B], all above 0: each history's add up to 1."""
+    """The softmax of `scores` [N, C] over each history; their `lengths` [B] are all above 0."""
     starts = np.cumsum(lengths) - lengths
     powers = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), lengths, axis=0))
     return powers / np.repeat(np.add.reduceat(powers, starts), lengths, axis=0)

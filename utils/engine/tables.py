@@ -11,10 +11,10 @@ SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no 
 
 
 class Stages:
-    """`fetch` in two stages: what it needs of a group of inputs alone, then the rest, which is fed with that.
+    """`fetch` in two stages: what it needs of a group of inputs alone, then the remainder, which is fed with that.
 
-    What it needs of variables alone is computed at once, so these must not change from then on. The functions may be called by
-    several threads, and compute in the thread that calls.
+    What it needs of variables alone is computed at once, so these must not change from then on. The functions may be
+    called by several threads, and compute in the thread that calls.
 
     Args:
       session: a session.Session.
@@ -27,13 +27,13 @@ class Stages:
     """
 
     def __init__(self, session, fetch, groups):
-        nearest = _nearest(fetch, groups)
-        variables_alone = nearest.pop()
-        self.first = [session.make_callable(list(map(tf.identity, group + tensors)), group, in_caller=True)
+        *nearest, of_variables = _nearest(fetch, groups)
+        nearest = [group + tensors for group, tensors in zip(groups, nearest)]
+        self.first = [session.make_callable(list(map(tf.identity, tensors)), group, in_caller=True)
                       for group, tensors in zip(groups, nearest)]
-        fed = list(itertools.chain(variables_alone, *[group + tensors for group, tensors in zip(groups, nearest)]))
-        last, fixed = session.make_callable(fetch, fed, in_caller=True), session.run(variables_alone)
-        self.last = lambda *values: last(*itertools.chain(fixed, *values))
+        last = session.make_callable(fetch, sum(nearest, of_variables), in_caller=True)
+        constants = session.run(of_variables)
+        self.last = lambda *values: last(*itertools.chain(constants, *values))
 
 
 class Tables:
@@ -52,11 +52,10 @@ class Tables:
     def __init__(self, session, fetch, ids, others, count):
         self._session, self._fetch, self._count, self._bytes = session, fetch, count, 0
         self._inputs = ids + others
-        self._replaced = {}  # {tensor's name: (its values, a variable; the ids that these are looked up by, or None)}
-        self._arrays = []
+        self._replaced = {}  # {tensor's name: (a variable with its values; the ids to look them up by, or None)}
         for tensor in _nearest(fetch, [], self._inputs)[-1]:
             if tensor.dtype == tf.float32:
-                self._replaced[tensor.name] = self._variable_of(session.run(tensor)), None
+                self._replace(tensor, session.run(tensor), None)
         for source, waiting in zip(ids, _nearest(fetch, [[source] for source in ids], others)):
             seen = set(self._replaced)
             while waiting:
@@ -68,27 +67,15 @@ class Tables:
                 if values is None:
                     waiting += tensor.op.inputs
                 else:
-                    self._replaced[tensor.name] = self._variable_of(values), source
-        del self._arrays
+                    self._replace(tensor, values, source)
         self._graph, self._needed = _between({tensor.name for tensor in self._inputs}.union(self._replaced), fetch)
         self._leave_device()
 
-    def _leave_device(self):
-        """Takes the device of `fetch` off the nodes of the graph; but variables, and what is on the host, stay where they are."""
-        names = {("loc:@" + node.name).encode() for node in self._graph.node}
-        for node in self._graph.node:
-            if "_class" in node.attr and not names.issuperset(node.attr["_class"].list.s):  # to be where something is that is replaced
-                del node.attr["_class"]
-            op = self._fetch.graph.get_operation_by_name(node.name)
-            if node.device == self._fetch.device and not any(
-                    tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
-                node.device = ""
-
     def _values_of_ids(self, tensor, source):
-        """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or take too much memory.
+        """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or are too many.
 
-        That they do is tried out: the last ids, in reverse and two to a row where they have rows, must give what they gave when
-        all were together.
+        That they do is tried out: the last ids, in reverse and two to a row where they have rows, must give what they
+        gave when all were together.
         """
         rank = source.shape.ndims
         shape = tensor.shape.as_list() if tensor.shape.ndims is not None else []
@@ -97,14 +84,10 @@ class Tables:
         size = 4 * self._count * int(np.prod(shape[rank:]))
         if self._bytes + size > MAX_BYTES:
             return None
-
-        def values_of(ids):  # [n], or [n, C]
-            values = self._session.run(tensor, {source: ids})
-            return values if values.shape[:rank] == ids.shape else None
         every = np.arange(self._count, dtype=np.int32).reshape([-1] + [1] * (rank - 1))
         last = np.resize(every.reshape(-1)[::-1], 1000).reshape([-1] + [2] * (rank - 1))
-        values, again = values_of(every), values_of(last)
-        if values is None or again is None:
+        values, again = (self._session.run(tensor, {source: ids}) for ids in (every, last))
+        if values.shape[:rank] != every.shape or again.shape[:rank] != last.shape:
             return None
         values = values.reshape([self._count] + shape[rank:])
         if not np.allclose(values[last], again, rtol=1e-4, atol=1e-6):
@@ -112,17 +95,28 @@ class Tables:
         self._bytes += size
         return values
 
-    def _variable_of(self, values):
-        """A variable with `values`, an array; what is the same has one."""
-        for array, variable in self._arrays:
-            if array.shape == values.shape and np.array_equal(array, values):
-                return variable
-        with tf.device(self._fetch.device), tf.variable_scope(None, "once"):
-            variable = tf.get_variable("values", values.shape, trainable=False, initializer=tf.zeros_initializer(),
-                                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
-        variable.load(values, self._session)
-        self._arrays.append((values, variable))
-        return variable
+    def _replace(self, tensor, values, source):
+        """Replaces `tensor` by a variable with `values`, to be looked up by `source`, ids, or to be taken as it is."""
+        for variable, _ in self._replaced.values():  # what is the same has one
+            if variable.shape.as_list() == list(values.shape) and np.array_equal(self._session.run(variable), values):
+                break
+        else:
+            with tf.device(self._fetch.device), tf.variable_scope(None, "once"):
+                variable = tf.get_variable("values", values.shape, trainable=False, collections=[
+                    tf.GraphKeys.LOCAL_VARIABLES], initializer=tf.zeros_initializer())
+            variable.load(values, self._session)
+        self._replaced[tensor.name] = variable, source
+
+    def _leave_device(self):
+        """Takes the device of `fetch` off the copies' nodes; variables and what is on the host stay where they are."""
+        names = {("loc:@" + node.name).encode() for node in self._graph.node}
+        for node in self._graph.node:
+            if "_class" in node.attr and not names.issuperset(node.attr["_class"].list.s):
+                del node.attr["_class"]  # to be where something is that is replaced
+            op = self._fetch.graph.get_operation_by_name(node.name)
+            if node.device == self._fetch.device and not any(
+                    tensor.dtype == tf.resource for tensor in list(op.inputs) + op.outputs):
+                node.device = ""
 
     def copy(self, inputs, device):
         """A tensor on `device` that is of `inputs` what `fetch` is of ids + others."""
@@ -146,7 +140,7 @@ def _nearest(fetch, groups, others=()):
       A list for each group, and one of those that depend on variables alone.
     """
     groups_of = _dependencies(fetch.graph, groups + [others])
-    ends = {tensor.name for group in groups + [others] for tensor in group}
+    ends = {tensor.name for tensor in itertools.chain(others, *groups)}
     nearest, seen, waiting = [[] for _ in groups + [None]], set(), [fetch]
     while waiting:
         tensor = waiting.pop()
@@ -154,25 +148,21 @@ def _nearest(fetch, groups, others=()):
             continue
         seen.add(tensor.name)
         depends_on = groups_of[tensor.op]
-        if len(depends_on) < 2 and len(groups) not in depends_on and _can_be_fed(tensor):
-            if not _is_given(tensor):
-                nearest[min(depends_on, default=len(groups))].append(tensor)
-        else:
+        if len(depends_on) > 1 or len(groups) in depends_on or not _can_be_fed(tensor):
             waiting += tensor.op.inputs
+        elif not _is_given(tensor):
+            nearest[min(depends_on, default=len(groups))].append(tensor)
     return nearest
 
 
 def _dependencies(graph, groups):
     """{operation: the set of the indexes of the groups that it depends on}, groups being lists of placeholders."""
-    groups_of = {op: frozenset() for op in graph.get_operations()}
-    changed = True
-    while changed:  # once, and again for as long as something comes round a loop
-        changed = False
+    fed = {tensor.op: {index} for index, group in enumerate(groups) for tensor in group}
+    groups_of, before = {op: set() for op in graph.get_operations()}, None
+    while groups_of != before:  # once, and again for as long as something comes round a loop
+        before = dict(groups_of)
         for op in graph.get_operations():
-            groups_fed = frozenset(index for index, group in enumerate(groups) for tensor in group if tensor.op is op)
-            now = groups_fed.union(*[groups_of[tensor.op] for tensor in op.inputs])
-            if now != groups_of[op]:
-                groups_of[op], changed = now, True
+            groups_of[op] = fed.get(op, set()).union(*[groups_of[tensor.op] for tensor in op.inputs])
     return groups_of
 
 

@@ -33,7 +33,8 @@ class TrainingGraph:
       saver: of all variables, the optimizer's included.
     """
 
-    def __init__(self, model_class, catalogue, optimizer, num_accelerators=1, shards=1, cluster=Alone()):
+    def __init__(self, model_class, catalogue, optimizer, num_accelerators=1, shards=1, cluster=None):
+        cluster = cluster or Alone()
         self.global_step = tf.train.get_or_create_global_step()
         self._several_workers = cluster.count > 1
         devices = device_names(num_accelerators)
@@ -49,8 +50,9 @@ class TrainingGraph:
             self._build_loss([share.labels for share in shares])
             self._build_gradients(cluster)
             with tf.name_scope("update"):
-                self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables, self.global_step,
-                                             {} if self._several_workers else self._embeddings.rows_read)
+                rows_read = {} if self._several_workers else self._embeddings.rows_read
+                self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables,
+                                             self.global_step, rows_read)
             self._norms = self._embeddings.tables.norms()
         self.saver = tf.train.Saver(max_to_keep=None)
 
@@ -86,7 +88,8 @@ class TrainingGraph:
             by_name = self._embeddings.gradients(gradients[:len(leaves)])
             by_name.update((variable.op.name, tf.zeros_like(variable) if gradient is None else gradient)
                            for variable, gradient in zip(dense, gradients[len(leaves):]))
-            self.loss, self.gradients = cluster.all_reduce(self.loss, [by_name[variable.op.name] for variable in self.variables])
+            self.loss, self.gradients = cluster.all_reduce(
+                self.loss, [by_name[variable.op.name] for variable in self.variables])
 
     def start(self, session):
         """Binds the graph to `session`, a `session.Session`; called once, before `train` and `score`."""
@@ -120,7 +123,7 @@ class TrainingGraph:
         return in_blocks(batch, lambda block: np.concatenate(self._score(self._pack_for_scoring(block))))
 
     def attention_weights(self, batch):
-        """How much each history item of `batch` counts for each candidate, [N, C]; None where the model has no attention."""
+        """How much each history item counts for each candidate, [N, C]; None where the model has no attention."""
         if not self.attention:
             return None
         return softmax_of_histories(np.concatenate(self._attend(self._pack_for_scoring(batch))), batch.lengths)

@@ -4,10 +4,10 @@
     flat       items [N], lengths [B], candidates [B, C]      logits [B, C], probabilities [B, C]
     padded     items [B, T], lengths [B], candidates [B, C]   the same
 
-Inputs are int32, outputs float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for a
-caller that knows its data: what does not fit is an error. `padded` takes what a server is sent: history items that the model
-does not know are left out, like the padding; a user without any that it knows is ranked by the learned item bias; and a
-candidate that it does not know is given the lowest logit, probability 0.
+Inputs are int32, outputs float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for
+a caller that knows its data: what does not fit is an error. `padded` takes what a server is sent. It leaves out history
+items that the model does not know, like the padding. A user without any that it knows is ranked by the learned item bias.
+A candidate that it does not know is given the lowest logit, probability 0.
 """
 import collections
 import csv
@@ -64,7 +64,8 @@ def _inputs(items_shape):
 
 
 def _outputs(logits):
-    return collections.OrderedDict(logits=tf.identity(logits, "logits"), probabilities=tf.sigmoid(logits, "probabilities"))
+    return collections.OrderedDict(logits=tf.identity(logits, "logits"),
+                                   probabilities=tf.sigmoid(logits, "probabilities"))
 
 
 def _known(ids, item_count):
@@ -83,7 +84,8 @@ def flat_signature(model, checked):
                   (tf.reduce_all(lengths > 0), "a history is empty"),
                   (tf.equal(tf.reduce_sum(tf.cast(lengths, tf.int64)), tf.size(items, out_type=tf.int64)),
                    "the sum of the lengths is not the number of items"),
-                  (tf.equal(tf.size(lengths), tf.shape(candidates)[0]), "lengths and candidates are not of as many users")]
+                  (tf.equal(tf.size(lengths), tf.shape(candidates)[0]),
+                   "lengths and candidates are not of as many users")]
         with tf.control_dependencies([tf.Assert(fits, [text]) for fits, text in checks] if checked else []):
             items, lengths, candidates = map(tf.identity, inputs.values())
         segments = tf.searchsorted(tf.cumsum(lengths), tf.range(tf.size(items)), side="right")
@@ -118,14 +120,15 @@ def export(model_class, name, arguments):
       arguments: the parsed arguments of export.py.
 
     Raises:
-      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together; or it can't be written.
+      UserError: the data set or the checkpoint is missing, damaged, of other data; or the export can't be written.
     """
     dataset = read_dataset(arguments.dataset)
     names = read_names(dataset, arguments.remap) if arguments.remap else None
 
     def make():
         model = Exported(model_class, dataset)
-        return {"flat": flat_signature(model, checked=arguments.format == "saved_model"), "padded": padded_signature(model)}
+        return {"flat": flat_signature(model, checked=arguments.format == "saved_model"),
+                "padded": padded_signature(model)}
 
     with restored(make, name, dataset, arguments.save_path) as (signatures, session, step):
         if arguments.format == "saved_model":
@@ -185,7 +188,7 @@ def onnx(graph, signature):
     except ImportError:
         raise UserError("tf2onnx is not installed; pip install -r requirements/onnx.txt") from None
     renamed = {tensor.name: name for part in signature for name, tensor in part.items()}
-    model, _ = convert.from_graph_def(graph, opset=OPSET, input_names=[tensor.name for tensor in signature.inputs.values()],
-                                      output_names=[tensor.name for tensor in signature.outputs.values()],
-                                      tensors_to_rename=renamed)
+    model, _ = convert.from_graph_def(
+        graph, opset=OPSET, input_names=[tensor.name for tensor in signature.inputs.values()],
+        output_names=[tensor.name for tensor in signature.outputs.values()], tensors_to_rename=renamed)
     return model.SerializeToString()

@@ -1,8 +1,8 @@
 """Ranking: the items of the whole catalogue that score highest for each test user, those of his history left out.
 
-The (user, item) pairs are many: 63 million for a thousand users of Amazon Electronics. So the catalogue is scored in blocks.
-Any model is ranked by its plain graph, `PlainRanking`. A folder may have a quicker way to compute the same, ranking.py; it is
-held to the plain graph on a few pairs before it is used.
+The (user, item) pairs are many: 63 million for a thousand users of Amazon Electronics. So the catalogue is scored in
+blocks, by the model's plain graph, `PlainRanking`. A model's folder may have a quicker way to compute the same, the
+class `Ranking` in ranking.py, with the same methods: it is held to the plain graph on a few pairs before it is used.
 """
 import concurrent.futures
 import csv
@@ -28,7 +28,7 @@ from utils.towers import gpu_names
 USERS_AT_ONCE = 1000  # users who share what is computed for a block; memory is bounded by so many
 BLOCK, BLOCK_ON_GPU = 2048, 16384  # items of a block of the plain graph
 CALLS_ON_GPU = 4
-TRIED, TOLERANCE = 20, 1e-3  # candidates that a quicker way is tried out on, and by how much its scores may differ
+TRIED, TOLERANCE = 20, 1e-4  # candidates that a quicker way is tried out on; by what part its scores may differ
 COLUMNS = ("reviewerID", "rank", "asin", "category", "score")
 
 
@@ -39,7 +39,7 @@ class Top(typing.NamedTuple):
 
 
 def recommend(model_class, name, arguments):
-    """Writes the highest items of each test user to the CSV arguments.output, and prints how often his purchase is there.
+    """Writes each test user's highest items to the CSV arguments.output, and prints how often the purchase is there.
 
     Args:
       model_class: a subclass of BaseModel.
@@ -91,7 +91,7 @@ def recommend(model_class, name, arguments):
 class PlainRanking:
     """Scores the catalogue of `item_count` items for users, block by block, by a `ScoringGraph` in `session`.
 
-    What the graph needs of a user alone is computed once for all blocks, and what it needs of a block alone once for all users.
+    What the graph needs of a user alone is computed once for all blocks, and of a block alone once for all users.
 
     Attributes:
       blocks: the catalogue in the order in which it is scored, a list of arrays of item ids.
@@ -155,40 +155,38 @@ class Ranker:
         for number, items in enumerate(self._scorer.blocks):
             score = self._scorer.block(number)
 
-            def advanced(user):
-                scores = score(user)
-                out = excluded[user] - first
+            def advanced(user, top, first=first, items=items, score=score):
+                scores, out = score(user), excluded[user] - first
                 scores[out[(0 <= out) & (out < len(scores))]] = -np.inf
-                return merged(best[user], items, scores, count)
-
-            best = list(self._threads.map(advanced, range(len(histories))))
+                return merged(top, items, scores, count)
+            best = list(self._threads.map(advanced, range(len(histories)), best))
             progress(len(histories) * len(items))
             first += len(items)
         return best
 
 
 def quick_ranking(session, graph, model_class, catalogue, threads, tried):
-    """The `Ranking` of the model's folder, tried out on users with the histories `tried`; None where the plain graph is to rank.
+    """The `Ranking` of the model's folder, tried out on users with the histories `tried`.
 
-    That is where the folder has no ranking.py, or one that computes something else than `logit`, which is then said.
+    None where the folder has no ranking.py, or one that computes something else than `logit`, which is then said.
     """
     folder = model_class.__module__.rpartition(".")[0]
     if not folder or not importlib.util.find_spec(folder + ".ranking"):
         return None
     try:
-        ranking = importlib.import_module(folder + ".ranking").Ranking(session, graph.tables, catalogue.cate_list,
-                                                                       model_class.activation, threads)
+        ranking = importlib.import_module(folder + ".ranking").Ranking(
+            session, graph.tables, catalogue.cate_list, model_class.activation, threads)
         ranking.begin(tried)
         score, items = ranking.block(0), ranking.blocks[0][:TRIED]
-        differ = max(np.abs(score(user)[:len(items)] - graph.score(batch_of_one(history, items))[0]).max()
-                     for user, history in enumerate(tried))
-        if differ < TOLERANCE:
+        scores = np.concatenate([score(user)[:len(items)] for user in range(len(tried))])
+        expected = np.concatenate([graph.score(batch_of_one(history, items))[0] for history in tried])
+        if np.allclose(scores, expected, rtol=TOLERANCE, atol=TOLERANCE):
             return ranking
-        reason = "its scores differ by %g" % differ
-    except (KeyError, ValueError) as error:  # a table or variable that the model does not have
+        reason = "its scores differ by up to %g" % np.abs(scores - expected).max()
+    except ValueError as error:  # a variable that the model does not have
         reason = str(error).splitlines()[0]
-    warn("%s/ranking.py does not compute what the model's logit does (%s); ranking with logit itself, which takes longer"
-         % (folder, reason))
+    warn("%s/ranking.py does not compute what the model's logit does (%s); ranking with logit itself, which takes "
+         "longer" % (folder, reason))
     return None
 
 
@@ -198,7 +196,7 @@ def batch_of_one(history, candidates):
 
 
 def merged(top, items, scores, count):
-    """The best `count` of the `Top` `top` and of `items`, which are others, with `scores`; -inf means left out."""
+    """The best `count` of a `Top` and of `items`, which are others, with `scores`; -inf means left out."""
     places = np.flatnonzero(scores >= top.scores[-1] if len(top.items) == count else scores > -np.inf)
     if not len(places):
         return top
