@@ -23,9 +23,9 @@ from utils.files import UserError, run_main
 def convert(raw_folder, folder, evaluate=None):
     """Raw files -> FOLDER/reviews.pkl, FOLDER/meta.pkl: frames of all columns, the meta of reviewed items alone.
 
-    The original evaluates each line, so `--eval` does, which benchmarks/prepare.py asks for only where it has generated
-    the raw files itself: a line can run what it likes, and to leave out the builtins is no protection. Lines of other
-    origin are parsed by `ast.literal_eval`, which is slower.
+    The original evaluates each line, and so does `--eval`. benchmarks/prepare.py asks for it only where it has
+    generated the raw files itself: a line can run any code, and to leave out the builtins is no protection. Lines of
+    other origin are parsed by `ast.literal_eval`, which is slower.
     """
     parse = (lambda line: eval(line, {"__builtins__": {}})) if evaluate == "--eval" else ast.literal_eval
     reviews = _frame(find_raw_file(raw_folder, "reviews"), parse)
@@ -44,7 +44,7 @@ def _frame(path, parse):
 
 
 def remap(folder):
-    """FOLDER/reviews.pkl, meta.pkl -> FOLDER/remap.pkl: texts become positions in their sorted order."""
+    """FOLDER/reviews.pkl, FOLDER/meta.pkl -> FOLDER/remap.pkl: texts become positions in their sorted order."""
     (reviews,), (meta,) = (_load(os.path.join(folder, name)) for name in ("reviews.pkl", "meta.pkl"))
     reviews = reviews[["reviewerID", "asin", "unixReviewTime"]].copy()
     meta = meta[["asin", "categories"]].copy()
@@ -79,7 +79,7 @@ def build(folder, output):
 
 
 def examples(purchases, item_count):
-    """The recipe of the examples, negatives and order: lists of (user, history, item, label) and (user, history, pair).
+    """Returns the original's training set [(user, history, item, label), ..] and test set [(user, history, pair), ..].
 
     Args:
       purchases: (user, list of items in time order) of each user, ascending.
@@ -88,14 +88,7 @@ def examples(purchases, item_count):
     random.seed(1234)
     train_set, test_set = [], []
     for user, items in purchases:
-
-        def draw_negative():
-            negative = items[0]
-            while negative in items:
-                negative = random.randint(0, item_count - 1)
-            return negative
-
-        negatives = [draw_negative() for _ in items]
+        negatives = [_draw_negative(items, item_count) for _ in items]
         for k in range(1, len(items)):
             history = items[:k]
             if k != len(items) - 1:
@@ -108,6 +101,13 @@ def examples(purchases, item_count):
     return train_set, test_set
 
 
+def _draw_negative(items, item_count):
+    negative = items[0]
+    while negative in items:
+        negative = random.randint(0, item_count - 1)
+    return negative
+
+
 def _dump(path, *parts):
     with open(path, "wb") as file:
         for part in parts:
@@ -115,7 +115,7 @@ def _dump(path, *parts):
 
 
 def _load(path):
-    """The parts of a pickle that this script has written."""
+    """Returns the parts of a pickle that this script has written."""
     parts = []
     with open(path, "rb") as file:
         while file.peek(1):

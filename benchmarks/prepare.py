@@ -29,7 +29,7 @@ SIDES = ("ours", "plain")
 # ---- the two sides ---------------------------------------------------------------------------------------------------
 
 def commands(side, raw, folder, evaluate):
-    """The commands of a side, [(step, command)] in order; `folder` is where all goes that it makes."""
+    """Returns the commands of a side, [(step, command)] in order; `folder` is the folder of all their outputs."""
     remap, datasets = os.path.join(folder, "remap.pkl"), [dataset_path(folder, model) for model in FOLDERS]
     if side == "ours":
         load = "import sys; from utils.dataset import read_dataset; read_dataset(sys.argv[1])"
@@ -38,7 +38,8 @@ def commands(side, raw, folder, evaluate):
                 + [("build", [model + "/build_dataset.py", "--remap", remap, "--output", path])
                    for model, path in zip(FOLDERS, datasets)] + [("load", ["-c", load, datasets[0]])])
     plain = ["-m", "benchmarks.plain_prepare"]
-    return ([("convert", plain + ["convert", raw, folder] + ["--eval"] * evaluate), ("remap", plain + ["remap", folder])]
+    return ([("convert", plain + ["convert", raw, folder] + ["--eval"] * evaluate),
+             ("remap", plain + ["remap", folder])]
             + [("build", plain + ["build", folder, path]) for path in datasets]
             + [("load", plain + ["load", datasets[0]])])
 
@@ -50,8 +51,8 @@ def dataset_path(folder, model):
 def run_python(*command):
     """Runs the interpreter; returns (its standard output, seconds, MiB of memory at its peak).
 
-    The peak is that of the process, which starts no others. Linux counts from the peak of the process that starts it,
-    which is why this one reads no data and imports neither NumPy nor pandas.
+    The peak is that of the new process, which starts no others. Linux counts from the peak of the process that starts
+    it, so this script reads no data and imports neither NumPy nor pandas.
     Raises `UserError` where it fails.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
@@ -64,14 +65,15 @@ def run_python(*command):
         output.seek(0)
         errors.seek(0)
         if status:
-            raise UserError("%s failed: %s" % (" ".join(command), (errors.read().strip().splitlines() or ["killed"])[-1]))
+            last_line = (errors.read().strip().splitlines() or ["killed"])[-1]
+            raise UserError("%s failed: %s" % (" ".join(command), last_line))
         return output.read(), seconds, usage.ru_maxrss / 1024
 
 
 def digest(path):
-    """All that a model trains on in a dataset.pkl of either side, as text: digests, categories' and counts among them."""
-    return run_python("-c", "import sys; from utils.dataset import read_dataset; from utils.digest import *; "
-                      "data = read_dataset(sys.argv[1]); print(example_digests(data), sha256([data.cate_list]), data[3:6])",
+    """Returns the digests of the examples and categories in a dataset.pkl of either side, and the counts, as text."""
+    return run_python("-c", "import sys; from utils.dataset import read_dataset; from utils.digest import *; data = "
+                      "read_dataset(sys.argv[1]); print(example_digests(data), sha256([data.cate_list]), data[3:6])",
                       path)[0].strip()
 
 
@@ -100,8 +102,9 @@ def measure(raw, evaluate, rounds, plain_rounds):
                         spent[side][step].append(took)
                     else:
                         spent[side][step] = took
-                    for counted in {step, {"build": "four builds"}.get(step, step), "load" if step == "load" else "total"}:
-                        peaks[side][counted] = max(peaks[side][counted], peak)
+                    sums = {"load": {"load"}, "build": {"build", "four builds", "total"}}.get(step, {step, "total"})
+                    for name in sums:
+                        peaks[side][name] = max(peaks[side][name], peak)
             for side in sides:
                 took = spent[side]
                 builds = took.pop("build")
@@ -110,13 +113,13 @@ def measure(raw, evaluate, rounds, plain_rounds):
                 for step in STEPS:
                     seconds[side][step].append(took[step])
             if number == 0 and plain_rounds:
-                if digest(dataset_path(folders["ours"], FOLDERS[0])) != digest(dataset_path(folders["plain"], FOLDERS[0])):
+                if len({digest(dataset_path(folder, FOLDERS[0])) for folder in folders.values()}) > 1:
                     raise UserError("the two sides make different examples, so their speeds can't be compared")
     return seconds, peaks
 
 
 def figures(step, seconds, peaks):
-    """The figures of a step: medians, spread and ratios, round by round; those of a side that did not run are None."""
+    """Returns the medians and spreads of a step's seconds and of their ratios, None for a side that did not run."""
     of_side = {side: seconds[side][step] for side in SIDES}
     of_side["ratio"] = [plain / ours for ours, plain in zip(of_side["ours"], of_side["plain"])]
     result = {name: statistics.median(values) if values else None for name, values in of_side.items()}
@@ -147,7 +150,7 @@ def count(raw):
 
 
 def cell(name, result, form="%.2f"):
-    """A median with its spread, as text."""
+    """Returns a median with its spread, as text."""
     if result[name] is None:
         return "-"
     spread = result["spread"][name]
@@ -163,11 +166,12 @@ def fraction(text):
 
 def main():
     parser = Parser(prog="python -m benchmarks.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="small", help="small or full: the generated sample, made in raw_data where it "
-                        "is not there yet; or a folder of raw files (default: %(default)s)")
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="how often the sides alternate (default: %(default)s)")
-    parser.add_argument("--plain_rounds", type=at_least(0), help="of the other side, where it should run less often; its "
-                        "rounds are the first ones (default: as --rounds)")
+    parser.add_argument("--data", default="small", help="small or full: the generated sample, made in raw_data where "
+                        "it is not there yet; or a folder of raw files (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(1), default=3,
+                        help="how often the sides alternate (default: %(default)s)")
+    parser.add_argument("--plain_rounds", type=at_least(0), help="of the other side, where it should run less often; "
+                        "its rounds are the first ones (default: as --rounds)")
     parser.add_argument("--ours_only", action="store_true", help="the same as --plain_rounds 0")
     parser.add_argument("--fractions", type=fraction, nargs="+", default=[1.0], metavar="SHARE",
                         help="shares of the users to measure with, to show how the cost grows (default: 1)")
@@ -182,8 +186,8 @@ def main():
     machine = "%s, %d cores" % (processor(), cores())
     print("prepare on %s; %s, Python %s" % (name, machine, platform.python_version()), file=table)
     print("Seconds: median of %d rounds (lowest to highest), start-up included. The other side %s."
-          % (arguments.rounds, "evaluates each line, as the original does" if generated else
-             "parses each line by ast.literal_eval: the original's eval could run what stands in these files"), file=table)
+          % (arguments.rounds, "evaluates each line, as the original does" if generated else "parses each line by "
+             "ast.literal_eval: the original's eval could run what stands in these files"), file=table)
     for share in arguments.fractions:
         with tempfile.TemporaryDirectory() as work:
             if share < 1:
@@ -201,12 +205,13 @@ def main():
             result.update(ours_seconds_per_million_reviews=result["ours"] / reviews * 1e6,
                           ours_seconds_per_gigabyte=result["ours"] / size * 1e9, rounds=arguments.rounds,
                           plain_rounds=plain_rounds, machine=machine, python=platform.python_version())
-            # What the lines of all benchmarks have: here no batches, and the other side is the plain one.
+            # Fields that the lines of all benchmarks have: here no batches, and the other side is the plain one.
             result.update(batch_size=None, padded=result["plain"], floor_share=None)
             print("%-12s %26s %28s %24s %11s %7s %14.2f %9.2f" % (
                 step, cell("ours", result), cell("plain", result), cell("ratio", result, "%.1f"),
                 result["peak_memory_mib"]["ours"], result["peak_memory_mib"]["plain"] or "-",
-                result["ours_seconds_per_million_reviews"], result["ours_seconds_per_gigabyte"]), file=table, flush=True)
+                result["ours_seconds_per_million_reviews"], result["ours_seconds_per_gigabyte"]),
+                file=table, flush=True)
             if arguments.json:
                 print(json.dumps(result), flush=True)
 

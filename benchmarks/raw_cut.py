@@ -20,14 +20,14 @@ _convert = importlib.import_module("utils.1_convert_pd")
 
 def cut(raw_folder, share, folder):
     """Writes the share of both raw files into `folder`."""
-    def chosen(text):
+    def in_share(text):
         return zlib.crc32(text.encode()) < share * 2 ** 32
 
     reviewed = set()
     with open(os.path.join(folder, "reviews_Electronics_5.json"), "wb") as file:
         for line in _lines(raw_folder, "reviews"):
             review = orjson.loads(line)
-            if chosen(review["reviewerID"]):
+            if in_share(review["reviewerID"]):
                 reviewed.add(review["asin"])
                 file.write(line + b"\n")
     if not reviewed:
@@ -35,12 +35,12 @@ def cut(raw_folder, share, folder):
     with open(os.path.join(folder, "meta_Electronics.json"), "wb") as file:
         for line in _lines(raw_folder, "meta"):
             asin = _convert.parse_record(line)["asin"]
-            if asin in reviewed or chosen(asin):
+            if asin in reviewed or in_share(asin):
                 file.write(line + b"\n")
 
 
 def _lines(raw_folder, kind):
-    for _, lines in _convert.numbered_lines(RawFile(find_raw_file(raw_folder, kind))):
+    for _, lines in RawFile(find_raw_file(raw_folder, kind)).lines():
         yield from filter(bytes.strip, lines)
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from benchmarks.raw_cut import cut
 from tests.helpers import run_script
+from utils.data.purchases import Sizes
+from utils.data.sample_files import META_FILE, REVIEWS_FILE, write_sample
 from utils.dataset import read_dataset
 from utils.digest import example_digests
 from utils.files import UserError
-from utils.make_sample import META_FILE, REVIEWS_FILE, Sizes, write_sample
 
 TINY = Sizes(users=200, items=120, categories=8, reviews=1600, products=150, text_bytes=60)
 STEPS = ["convert", "remap", "build", "four builds", "total", "load"]
@@ -43,7 +44,8 @@ def test_every_step_has_a_line_with_both_sides_and_their_ratio(raw):
 
 def test_this_side_alone_is_measured_on_shares_of_the_users(raw):
     lines, _ = prepare("--data", raw, "--rounds", "1", "--ours_only", "--fractions", "0.5", "1", "--json")
-    assert [(line["fraction"], line["step"]) for line in lines] == [(share, step) for share in (0.5, 1) for step in STEPS]
+    assert ([(line["fraction"], line["step"]) for line in lines]
+            == [(share, step) for share in (0.5, 1) for step in STEPS])
     assert {line["plain"] for line in lines} == {line["ratio"] for line in lines} == {None}
     assert 0.3 * 1600 < lines[0]["reviews"] < 0.7 * 1600
 
@@ -51,7 +53,8 @@ def test_this_side_alone_is_measured_on_shares_of_the_users(raw):
 @pytest.mark.parametrize("options", [[], ["--eval"]], ids=["parsed", "evaluated"])
 def test_the_plain_side_makes_the_same_examples(raw, tmp_path, options):
     for side, commands in (
-            ("ours", (["utils/1_convert_pd.py", "--raw_data", raw, "--output", "{}"], ["utils/2_remap_id.py", "--output", "{}"],
+            ("ours", (["utils/1_convert_pd.py", "--raw_data", raw, "--output", "{}"],
+                      ["utils/2_remap_id.py", "--output", "{}"],
                       ["din/build_dataset.py", "--remap", "{}/remap.pkl", "--output", "{}/dataset.pkl"])),
             ("plain", (["-m", "benchmarks.plain_prepare", "convert", raw, "{}"] + options,
                        ["-m", "benchmarks.plain_prepare", "remap", "{}"],
@@ -67,8 +70,8 @@ def test_the_plain_side_makes_the_same_examples(raw, tmp_path, options):
 
 def test_a_cut_has_whole_users_and_the_meta_lines_of_their_items(raw, tmp_path):
     cut(str(raw), 0.5, str(tmp_path))
-    whole, part = ([json.loads(line) for line in (folder / REVIEWS_FILE).read_text(encoding="utf-8").split("\n") if line]
-                   for folder in (raw, tmp_path))
+    texts = ((folder / REVIEWS_FILE).read_text(encoding="utf-8") for folder in (raw, tmp_path))
+    whole, part = ([json.loads(line) for line in text.split("\n") if line] for text in texts)
     users, reviewed = ({review[field] for review in part} for field in ("reviewerID", "asin"))
     assert part == [review for review in whole if review["reviewerID"] in users] and len(part) < len(whole)
     meta = (tmp_path / META_FILE).read_text(encoding="utf-8")

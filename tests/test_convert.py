@@ -70,7 +70,8 @@ def test_an_unpacked_file_is_preferred_to_the_gzipped_one_beside_it(tmp_path):
 
 
 def test_blank_lines_carriage_returns_and_a_missing_last_newline_do_no_harm(tmp_path):
-    raw = write(tmp_path / "raw", b"\n" + GOOD_REVIEWS.replace(b"\n", b"\r\n \n\n").rstrip(), b"\n" + GOOD_META.rstrip())
+    reviews = b"\n" + GOOD_REVIEWS.replace(b"\n", b"\r\n \n\n").rstrip()
+    raw = write(tmp_path / "raw", reviews, b"\n" + GOOD_META.rstrip())
     reviews, meta, _ = convert(raw, tmp_path / "out")
     assert len(reviews) == 3 and len(meta) == 2
 
@@ -96,17 +97,19 @@ def test_unusual_text_arrives_as_it_was_written(tmp_path, text, written):
 
 
 @pytest.mark.parametrize("line", [
-    "{'asin':'i1','categories':[['E']]}", "{\"asin\":\"i1\",\"categories\":[[\"E\"]]}", " {'asin': u'i1', 'categories': [[u'E']]}",
-    "{'brand': None, 'asin': 'i' '1', 'categories': [['E',],]}", "{'asin': '\\x69\\u0031', 'categories': [['''E''']]}",
-    "{\"asin\": \"\\u0069\\u0031\", \"categories\": [[\"E\"]]}", "{'new': True, 'size': (1, 2), 'asin': 'i1', 'categories': [['E']]}"])
+    "{'asin':'i1','categories':[['E']]}", '{"asin":"i1","categories":[["E"]]}',
+    " {'asin': u'i1', 'categories': [[u'E']]}", "{'brand': None, 'asin': 'i' '1', 'categories': [['E',],]}",
+    "{'asin': '\\x69\\u0031', 'categories': [['''E''']]}", '{"asin": "\\u0069\\u0031", "categories": [["E"]]}',
+    "{'new': True, 'size': (1, 2), 'asin': 'i1', 'categories': [['E']]}"])
 def test_every_way_of_writing_a_literal_is_understood(tmp_path, line):
     raw = write(tmp_path / "raw", lines(review()), line.encode())
     assert convert(raw, tmp_path / "out")[1] == {"i1": [["E"]]}
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)) | st.sampled_from("'\"\\\n u{}[]"), max_size=12)
-VALUE = st.recursive(TEXT | st.integers(-2**63, 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.none()
-                     | st.booleans(), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+ATOM = (TEXT | st.integers(-2**63, 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.none()
+        | st.booleans())
+VALUE = st.recursive(ATOM, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
 
 
 @given(st.dictionaries(TEXT, VALUE, max_size=5))
@@ -162,8 +165,8 @@ BAD = {
     "categories that are flat": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': ['E']}", META,
                                  ", line 1: categories is not a list of lists of names" + MEND),
     "reviewed items without meta": (lines(review(), review(item="i8"), review(item="i9")), GOOD_META, META,
-                                    " has no line for 2 reviewed items, i8 the first; fetch both files again, they must "
-                                    "belong together"),
+                                    " has no line for 2 reviewed items, i8 the first; fetch both files again, they "
+                                    "must belong together"),
     "an empty meta file": (GOOD_REVIEWS, b"", META, " is empty" + FETCH),
 }
 
@@ -188,7 +191,7 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path):
 
 
 def test_a_line_of_absurd_length_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_pd, "LINE_LIMIT", 1000)
+    monkeypatch.setattr(raw_files, "LINE_LIMIT", 1000)
     monkeypatch.setattr(raw_files, "_BLOCK", 300)
     raw = write(tmp_path / "raw", lines(review()) + lines(review(reviewText="x" * 2000)))
     with pytest.raises(UserError, match="line 2: longer than 1000 bytes"):
@@ -199,7 +202,7 @@ def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
     raw = write(tmp_path / "raw")
     for block, at_once in ((1, 1), (7, 3), (64, 64), (64, 1), (1000, 1), (1000, 80)):
         monkeypatch.setattr(raw_files, "_BLOCK", block)
-        monkeypatch.setattr(convert_pd, "LINES_AT_ONCE", at_once)
+        monkeypatch.setattr(raw_files, "LINES_AT_ONCE", at_once)
         reviews, meta, _ = convert(raw, tmp_path / "out")
         assert reviews == [("u2", "i2", 9), ("u1", "i1", 5), ("u2", "i1", 9)] and sorted(meta) == ["i1", "i2"]
 
@@ -207,7 +210,7 @@ def test_lines_are_whole_whatever_the_blocks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("at_once", [1, 100, 1000000])
 @pytest.mark.parametrize("number", [1, 2, 5, 40])
 def test_a_line_at_fault_is_named_by_its_number_blank_lines_counted(tmp_path, monkeypatch, number, at_once):
-    monkeypatch.setattr(convert_pd, "LINES_AT_ONCE", at_once)
+    monkeypatch.setattr(raw_files, "LINES_AT_ONCE", at_once)
     for kind, whole, bad in (("reviews", GOOD_REVIEWS, b"{}"), ("meta", GOOD_META, b"{'asin'}")):
         good = (whole.replace(b"\n", b"\n\n") + b" \r\n").splitlines() * 6
         raw = write(tmp_path / kind, **{kind: b"\n".join(good[:number - 1] + [bad] + good[number - 1:])})
@@ -215,7 +218,8 @@ def test_a_line_at_fault_is_named_by_its_number_blank_lines_counted(tmp_path, mo
             convert(raw, tmp_path / "out")
 
 
-@pytest.mark.parametrize("value", ["__import__('os').mkdir('ran')", "[].append(open('ran', 'w'))", "[x for x in 'ab']", "f'{1}'"])
+@pytest.mark.parametrize("value", ["__import__('os').mkdir('ran')", "[].append(open('ran', 'w'))", "[x for x in 'ab']",
+                                   "f'{1}'"])
 def test_a_meta_line_can_run_nothing(tmp_path, monkeypatch, value):
     monkeypatch.chdir(tmp_path)
     raw = write(tmp_path / "raw", meta=("{'asin': 'i1', 'categories': %s}" % value).encode())
@@ -229,7 +233,7 @@ def test_missing_and_ambiguous_files_are_errors(tmp_path):
         convert(tmp_path / "nowhere", tmp_path / "out")
     raw = write(tmp_path / "raw")
     (raw / "reviews_Electronics.json.gz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"several files reviews_Electronics\*.json\[.gz\] \(reviews_Electronics_5.json, "):
+    with pytest.raises(UserError, match=r"several files reviews_Electronics\*.json\[.gz\] \(%s, " % REVIEWS):
         convert(raw, tmp_path / "out")
     (raw / META).unlink()
     (raw / "reviews_Electronics.json.gz").unlink()
@@ -242,8 +246,9 @@ def test_unknown_data_needs_skip_checksum(tmp_path):
     with pytest.raises(UserError) as error:
         convert(raw, tmp_path / "out", skip_checksum=False)
     assert str(error.value) == (
-        "%s: the md5 of its unpacked content is %s, but 89fd3bb8a4a701ecf5be75c840bb6979 is expected; fetch the file again, "
-        "or set SKIP_CHECKSUM=1 for a data set of your own" % (raw / REVIEWS, hashlib.md5(GOOD_REVIEWS).hexdigest()))
+        "%s: the md5 of its unpacked content is %s, but 89fd3bb8a4a701ecf5be75c840bb6979 is expected; fetch the file "
+        "again, or set SKIP_CHECKSUM=1 for a data set of your own"
+        % (raw / REVIEWS, hashlib.md5(GOOD_REVIEWS).hexdigest()))
     assert read(tmp_path / "out") == {}
 
 
@@ -270,8 +275,9 @@ def test_a_sample_that_does_not_say_its_name_is_an_error(tmp_path, content):
         convert(raw, tmp_path / "out")
 
 
-@pytest.mark.parametrize("folder, name", [("my, data", "my__data"), ("amazon_electronics", "amazon_electronics_unverified"),
-                                          ("sample_full", "sample_full_unverified"), ("b-1.2", "b-1.2")])
+@pytest.mark.parametrize("folder, name", [
+    ("my, data", "my__data"), ("amazon_electronics", "amazon_electronics_unverified"),
+    ("sample_full", "sample_full_unverified"), ("b-1.2", "b-1.2")])
 def test_other_data_bears_its_folders_name(tmp_path, folder, name):
     assert convert(write(tmp_path / folder), tmp_path / "out")[2] == name
 

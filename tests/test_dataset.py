@@ -1,4 +1,4 @@
-"""dataset.pkl holds the examples, negatives and order of the seed's recipe, and is read back whole or refused."""
+"""dataset.pkl holds the examples, negatives and order of the original's recipe, and is read back whole or refused."""
 import json
 import pickle
 import random
@@ -15,13 +15,13 @@ from utils.data.pickles import dump_parts
 from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
 from utils.files import UserError
 
-# Users with one purchase, two, three and more; user 3 owns most of the items.
+# Users with one purchase, two, three and more; user 3 owns eight of the ten items.
 PURCHASES = {0: [5], 1: [2, 7], 2: [3, 1, 8], 3: [0, 1, 2, 3, 4, 5, 6, 7], 4: [9, 2, 4, 6, 1], 5: [8, 0, 9, 3]}
 ITEM_COUNT = 10
 
 
 def recipe(purchases, item_count):
-    """What the original's way makes of {user: items}, from its plain transcription."""
+    """The examples of {user: items}, by a plain transcription of the original's way."""
     return examples(sorted(purchases.items()), item_count)
 
 
@@ -32,8 +32,8 @@ def build(purchases, item_count):
 
 
 def as_tuples(train):
-    return [(user, train.history_items[offset:offset + length].tolist(), item, label) for user, offset, length, item, label
-            in zip(*[column.tolist() for column in train[1:]])]
+    return [(user, train.history_items[offset:offset + length].tolist(), item, label)
+            for user, offset, length, item, label in zip(*[column.tolist() for column in train[1:]])]
 
 
 def as_pairs(test):
@@ -152,7 +152,8 @@ def test_a_data_set_that_is_not_consistent_is_refused(tmp_path, reason):
     write_dataset(path, DAMAGES[reason]())
     with pytest.raises(UserError) as error:
         read_dataset(path)
-    assert str(error.value) == "%s does not hold a data set (%s); run python build_dataset.py to make it" % (path, reason)
+    assert str(error.value) == ("%s does not hold a data set (%s); run python build_dataset.py to make it"
+                                % (path, reason))
 
 
 @pytest.mark.parametrize("parts", [[], [1], [{}, {}, [], (1, 2, 3)], [[], [], [], (1, 1, 1)], ["a", "b", "c", "d"]])
@@ -192,7 +193,7 @@ def test_building_waits_for_neither_tensorflow_nor_pandas(tmp_path):
     assert as_pairs(read_dataset(str(tmp_path / "dataset.pkl")).test) == [(0, [2, 0], (1, 3))]
 
 
-def test_digests_of_real_purchases_are_the_seeds(beauty):
+def test_digests_of_real_purchases_are_the_originals(beauty):
     done = run_script("-m", "utils.digest", "--remap", beauty / "remap.pkl", "--dataset", beauty / "dataset.pkl")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == golden("pipeline_amazon_beauty")

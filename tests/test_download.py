@@ -73,8 +73,8 @@ def test_a_wrong_sum_is_an_error_that_names_file_and_sums(download):
     assert result.returncode == 1
     expected = hashlib.md5(gzip.decompress(WHOLE[META])).hexdigest()
     error = result.stderr.splitlines()[-1]
-    assert error == ("error: %s: the md5 of its unpacked content is %s, but %s is expected; fetch the file again, or set "
-                     "SKIP_CHECKSUM=1 for a data set of your own"
+    assert error == ("error: %s: the md5 of its unpacked content is %s, but %s is expected; fetch the file again, or "
+                     "set SKIP_CHECKSUM=1 for a data set of your own"
                      % (download.folder / META, hashlib.md5(b"other").hexdigest(), expected))
     assert files_in(download.folder) == {REVIEWS: WHOLE[REVIEWS]}
 
@@ -141,7 +141,7 @@ def test_the_content_and_its_sum_are_the_same_however_packed(tmp_path, monkeypat
 
 
 def test_the_server_chooses_no_path(download, tmp_path):
-    """Neither the name that it gives a file nor a redirection to one of this machine's has an effect."""
+    """It can't name a file that lies elsewhere, and a redirection to a file of this machine is not followed."""
     class Naming(Handler):
         def end_headers(self):
             self.send_header("Content-Disposition", 'attachment; filename="../escaped"')
@@ -157,7 +157,8 @@ def test_the_server_chooses_no_path(download, tmp_path):
     secret.write_bytes(WHOLE[REVIEWS])
     with serving(CONTENT, handler=Redirecting) as server:
         refused = download(server.base)
-    assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("error: %s could not be fetched" % REVIEWS)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: %s could not be fetched" % REVIEWS)
     assert not list(download.folder.glob("*.gz"))
     with serving(CONTENT, handler=Naming) as server:
         assert download(server.base).returncode == 0

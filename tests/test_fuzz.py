@@ -1,7 +1,8 @@
 """Every reader, given random bytes and random changes of good files, returns or raises the project's own error.
 
-    FUZZ_EXAMPLES=10000 ./test.sh tests/test_fuzz.py -s      so many for each reader; how many it took and refused is printed
+    FUZZ_EXAMPLES=10000 ./test.sh tests/test_fuzz.py -s
 
+gives 10,000 examples to each reader, and prints how many it took and refused.
 The readers run in a process of their own, whose memory is bounded; an example that takes longer than SECONDS fails.
 """
 import gzip
@@ -32,8 +33,8 @@ SECONDS = 10
 
 REVIEWS = b"".join(json.dumps({"reviewerID": "u%d" % user, "asin": "i%d" % (3 * user + k & 7), "unixReviewTime": k,
                                "reviewText": "text"}).encode() + b"\n" for user in range(4) for k in range(4))
-META = b"".join(b"{'asin': 'i%d', 'title': \"it's\", 'price': 1.5, 'categories': [['E', 'c%d'], ['E']]}\n" % (item, item % 3)
-                for item in range(8))
+META = b"".join(b"{'asin': 'i%d', 'title': \"it's\", 'price': 1.5, 'categories': [['E', 'c%d'], ['E']]}\n"
+                % (item, item % 3) for item in range(8))
 
 
 class Files:
@@ -42,8 +43,9 @@ class Files:
     def __init__(self, folder):
         self.folder = folder
         os.makedirs(self.path("raw"))
-        for name, content in (("reviews_Electronics.json", REVIEWS), ("meta_Electronics.json", META),
-                              ("sample.json", b'{"dataset": "sample_small"}'), ("reviews.json.gz", gzip.compress(REVIEWS))):
+        for name, content in (
+                ("reviews_Electronics.json", REVIEWS), ("meta_Electronics.json", META),
+                ("sample.json", b'{"dataset": "sample_small"}'), ("reviews.json.gz", gzip.compress(REVIEWS))):
             with open(self.path("raw", name), "wb") as file:
                 file.write(content)
         convert_pd.convert(self.path("raw"), folder)
@@ -80,14 +82,16 @@ def row(batch_size):
     return dict(dict.fromkeys(TRAIN_COLUMNS, "x, y"), batch_size=batch_size)
 
 
-READERS = {  # name: (the file, what reads it)
-    "reviews": ("raw/reviews_Electronics.json", lambda files: convert_pd.read_reviews(files.path("raw", "reviews_Electronics.json"))),
-    "meta": ("raw/meta_Electronics.json", lambda files: convert_pd.read_meta(files.path("raw", "meta_Electronics.json"),
-                                                                             ["i%d" % item for item in range(8)])),
+READERS = {  # name: (the file, its reader)
+    "reviews": ("raw/reviews_Electronics.json",
+                lambda files: convert_pd.read_reviews(files.path("raw", "reviews_Electronics.json"))),
+    "meta": ("raw/meta_Electronics.json", lambda files: convert_pd.read_meta(
+        files.path("raw", "meta_Electronics.json"), ["i%d" % item for item in range(8)])),
     "gzip": ("raw/reviews.json.gz", lambda files: list(RawFile(files.path("raw", "reviews.json.gz")))),
     "sample.json": ("raw/sample.json", lambda files: convert_pd.convert(files.path("raw"), files.folder)),
-    "source.json": ("source.json", lambda files: (convert_pd.convert(files.path("raw"), files.path("again"), if_needed=True),
-                                                  remap_id.remap_files(files.folder))),
+    "source.json": ("source.json", lambda files: (
+        convert_pd.convert(files.path("raw"), files.path("again"), if_needed=True),
+        remap_id.remap_files(files.folder))),
     "reviews.pkl": ("reviews.pkl", lambda files: remap_id.remap_files(files.folder)),
     "meta.pkl": ("meta.pkl", lambda files: remap_id.remap_files(files.folder)),
     "remap.pkl": ("remap.pkl", lambda files: dataset_of(files.path("remap.pkl"))),
@@ -101,27 +105,28 @@ READERS = {  # name: (the file, what reads it)
 }
 
 
-def mutated(good, chosen):
+def mutated(good, draw):
     """Random bytes, or `good` with a few random changes."""
-    if chosen.random() < 0.1:
-        return bytes(chosen.getrandbits(8) for _ in range(chosen.randrange(200)))
+    if draw.random() < 0.1:
+        return bytes(draw.getrandbits(8) for _ in range(draw.randrange(200)))
     data = bytearray(good)
-    for _ in range(chosen.choice([1, 1, 1, 2, 5, 20])):
-        start = chosen.randrange(len(data) + 1)
-        stop = min(len(data), start + chosen.choice([1, 1, 2, 4, 8, 64, 1024]))
-        change = chosen.randrange(6)
+    for _ in range(draw.choice([1, 1, 1, 2, 5, 20])):
+        start = draw.randrange(len(data) + 1)
+        stop = min(len(data), start + draw.choice([1, 1, 2, 4, 8, 64, 1024]))
+        change = draw.randrange(6)
         if change == 0 and start < len(data):
-            data[start] ^= 1 << chosen.randrange(8)
+            data[start] ^= 1 << draw.randrange(8)
         elif change == 1:
-            data[start:stop] = bytes(chosen.choice([0, 1, 0x7F, 0x80, 0xFF, chosen.getrandbits(8)]) for _ in range(stop - start))
+            data[start:stop] = bytes(draw.choice([0, 1, 0x7F, 0x80, 0xFF, draw.getrandbits(8)])
+                                     for _ in range(stop - start))
         elif change == 2:
             del data[start:stop]
         elif change == 3:
             data[start:start] = data[start:stop]
         elif change == 4:
-            other = chosen.randrange(len(data) + 1)
+            other = draw.randrange(len(data) + 1)
             data[other:other] = data[start:stop]
-        elif chosen.random() < 0.2:
+        elif draw.random() < 0.2:
             del data[start:]
     return bytes(data)
 
@@ -201,8 +206,8 @@ def hostile():
 
 @pytest.mark.parametrize("name", sorted(hostile()))
 def test_a_small_file_that_asks_for_much_is_refused(process, tmp_path, name):
-    counts = process.apply_async(read_all, ("the original's dataset.pkl", str(tmp_path / "files"), Contents(hostile()[name])))
-    assert counts.get(60) == [0, 1]
+    arguments = "the original's dataset.pkl", str(tmp_path / "files"), Contents(hostile()[name])
+    assert process.apply_async(read_all, arguments).get(60) == [0, 1]
 
 
 class Contents:

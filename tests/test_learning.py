@@ -6,8 +6,8 @@ from tests.helpers import Graph, golden
 from utils import metrics
 from utils.batches import test_batches as batches_of_test
 from utils.batches import train_batches
+from utils.data.purchases import SIZES, Sizes, make_purchases
 from utils.dataset import Dataset, build_sets, read_dataset
-from utils.make_sample import SIZES, Sizes, make_purchases
 from utils.models import names
 
 TINY = Sizes(users=2000, items=1100, categories=60, reviews=17200, products=1100, text_bytes=100)

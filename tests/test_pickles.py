@@ -37,7 +37,8 @@ class Call:
 def test_a_pickle_that_calls_is_refused_before_it_runs(tmp_path, name, make, protocol):
     mark, path = tmp_path / "ran", tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps(make(str(mark)), protocol))
-    with pytest.raises(UserError, match=r"evil.pkl can't be read \(it names .*%s, which .*\); make it" % name.split(".")[-1]):
+    last_name = name.split(".")[-1]
+    with pytest.raises(UserError, match=r"evil.pkl can't be read \(it names .*%s, which .*\); make it" % last_name):
         load_parts(str(path), "make it")
     assert not mark.exists()
 
@@ -97,8 +98,8 @@ def same(one, other):
 
 
 def test_all_that_the_files_hold_comes_back(tmp_path):
-    parts = [np.arange(3, dtype=np.int32), (1, 2.5, None, True), (["a"], {"b": ["\xe9"]}), np.int64(7), np.array([], dtype="<i8"),
-             {"dataset": "x"}]
+    parts = [np.arange(3, dtype=np.int32), (1, 2.5, None, True), (["a"], {"b": ["\xe9"]}), np.int64(7),
+             np.array([], dtype="<i8"), {"dataset": "x"}]
     dump_parts(str(tmp_path / "data.pkl"), parts + [frame()])
     loaded = load_parts(str(tmp_path / "data.pkl"), "make it")
     same(frame(), loaded.pop())

@@ -42,7 +42,8 @@ def test_ids_and_order_are_those_of_the_plain_recipe(seed, text):
 
     frame = pd.DataFrame(reviews, columns=["reviewerID", "asin", "unixReviewTime"])
     frame = frame.astype({"reviewerID": text, "asin": text})
-    remapped, cate_list, counts, keys = remap_id.remap(frame, pd.DataFrame({"asin": list(meta), "categories": list(meta.values())}))
+    meta_frame = pd.DataFrame({"asin": list(meta), "categories": list(meta.values())})
+    remapped, cate_list, counts, keys = remap_id.remap(frame, meta_frame)
     assert (rows_of(remapped), cate_list.tolist(), counts, keys) == transcription(reviews, meta)
     assert [str(kind) for kind in remapped.dtypes] == ["int64"] * 3 and cate_list.dtype == np.int32
     assert remapped.index.tolist() == list(range(len(reviews)))
@@ -51,10 +52,11 @@ def test_ids_and_order_are_those_of_the_plain_recipe(seed, text):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder that holds what 1_convert_pd.py makes of two reviews."""
+    """A folder with the files that 1_convert_pd.py makes of two reviews."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "reviews_Electronics.json").write_text(
-        '{"reviewerID": "u", "asin": "j", "unixReviewTime": 2}\n{"reviewerID": "u", "asin": "i", "unixReviewTime": 1}\n')
+        '{"reviewerID": "u", "asin": "j", "unixReviewTime": 2}\n'
+        '{"reviewerID": "u", "asin": "i", "unixReviewTime": 1}\n')
     (tmp_path / "raw" / "meta_Electronics.json").write_text(
         "{'asin': 'i', 'categories': [['E', 'c']]}\n{'asin': 'j', 'categories': [['E', 'b']]}\n")
     convert_pd.convert(str(tmp_path / "raw"), str(tmp_path), skip_checksum=True)
@@ -82,16 +84,16 @@ def test_if_needed_remaps_only_after_a_conversion(folder):
     assert remap_id.remap_files(str(folder), if_needed=True) == (1, 2, 2, 2)
 
 
-@pytest.mark.parametrize("name, fault", [("source.json", "source.json not found"), ("reviews.pkl", "reviews.pkl not found"),
-                                         ("meta.pkl", "meta.pkl not found")])
-def test_a_missing_file_is_an_error_that_says_how_it_is_made(folder, name, fault):
+@pytest.mark.parametrize("name", ["source.json", "reviews.pkl", "meta.pkl"])
+def test_a_missing_file_is_an_error_that_says_how_it_is_made(folder, name):
     (folder / name).unlink()
-    with pytest.raises(UserError, match=fault + "; run utils/1_convert_pd.py"):
+    with pytest.raises(UserError, match=name + " not found; run utils/1_convert_pd.py"):
         remap_id.remap_files(str(folder))
 
 
-@pytest.mark.parametrize("reviews", [[], [3], [pd.DataFrame({"asin": [1]})], [1, 2],
-                                     [pd.DataFrame({"reviewerID": ["u"], "asin": ["not in meta"], "unixReviewTime": [1]})]],
+@pytest.mark.parametrize("reviews", [
+    [], [3], [pd.DataFrame({"asin": [1]})], [1, 2],
+    [pd.DataFrame({"reviewerID": ["u"], "asin": ["not in meta"], "unixReviewTime": [1]})]],
                          ids=["empty", "a number", "other columns", "two parts", "other items"])
 def test_files_that_do_not_fit_are_an_error_and_remap_pkl_stays(folder, reviews):
     remap_id.remap_files(str(folder))
@@ -106,7 +108,8 @@ def test_files_that_do_not_fit_are_an_error_and_remap_pkl_stays(folder, reviews)
 def test_the_script_runs_from_the_root_and_from_utils(folder, working_folder):
     script = os.path.relpath(os.path.join(ROOT, "utils", "2_remap_id.py"), working_folder)
 
-    done, refused = (run_script(script, "--output", output, cwd=working_folder) for output in (folder, folder / "nowhere"))
+    done, refused = (run_script(script, "--output", output, cwd=working_folder)
+                     for output in (folder, folder / "nowhere"))
     assert (done.returncode, done.stderr) == (0, "")
     assert refused.returncode == 1
     assert refused.stderr == "error: %s not found; run utils/1_convert_pd.py\n" % (folder / "nowhere" / "source.json")

@@ -1,4 +1,4 @@
-"""The generated data set: its counts, its shapes, what its purchases follow, and its files."""
+"""The generated data set: its counts, its shapes, the interests and styles behind its purchases, and its files."""
 import ast
 import collections
 import hashlib
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import run_script
-from utils import make_sample
+from utils.data import sample_files
+from utils.data.purchases import ITEMS_PER_STYLE, SIZES, STYLES, Sizes, make_purchases
+from utils.data.sample_files import META_FILE, RECIPE, REVIEWS_FILE, SAMPLE_FILE, write_sample
 from utils.files import ROOT, UserError
-from utils.make_sample import META_FILE, REVIEWS_FILE, SAMPLE_FILE, SIZES, Sizes, make_purchases, write_sample
 
 TINY = Sizes(users=300, items=160, categories=12, reviews=2600, products=230, text_bytes=150)
 
@@ -82,14 +83,14 @@ def test_days_of_a_user_are_mostly_distinct(small):
     assert len(np.unique(of_user)) > 0.95 * len(of_user)
 
 
-# ---- what purchases follow -------------------------------------------------------------------------------------------
+# ---- interests and styles --------------------------------------------------------------------------------------------
 
 def categories_bought(purchases):
     return purchases.user * SIZES["small"].categories + purchases.category[purchases.item]
 
 
 def styles_bought(purchases):
-    return categories_bought(purchases) * make_sample.STYLES + purchases.style[purchases.item]
+    return categories_bought(purchases) * STYLES + purchases.style[purchases.item]
 
 
 def interests(purchases):
@@ -115,7 +116,7 @@ def test_interests_interleave_in_time(small):
 
 
 def test_purchases_of_an_interest_agree_in_style_far_above_chance(small):
-    sold = np.zeros((SIZES["small"].categories, make_sample.STYLES))
+    sold = np.zeros((SIZES["small"].categories, STYLES))
     np.add.at(sold, (small.category[small.item], small.style[small.item]), 1)
     at_random = ((sold / sold.sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
     several_styles = (sold > 0).sum(axis=1) > 1
@@ -131,13 +132,13 @@ def test_purchases_of_an_interest_agree_in_style_far_above_chance(small):
 
 
 def test_a_users_styles_in_different_interests_are_independent(small):
-    with_all_styles = np.bincount(small.category) >= make_sample.STYLES * make_sample.ITEMS_PER_STYLE
-    kept = with_all_styles[small.interest_category]
-    order = np.argsort(small.interest_user[kept], kind="stable")
-    user, style = small.interest_user[kept][order], small.interest_style[kept][order]
+    with_all_styles = np.bincount(small.category) >= STYLES * ITEMS_PER_STYLE
+    interest = np.flatnonzero(with_all_styles[small.interest_category])
+    interest = interest[np.argsort(small.interest_user[interest], kind="stable")]
+    user, style = small.interest_user[interest], small.interest_style[interest]
     pairs = user[1:] == user[:-1]
     agree = (style[1:] == style[:-1])[pairs].mean()
-    assert abs(agree - 1 / make_sample.STYLES) < 0.04
+    assert abs(agree - 1 / STYLES) < 0.04
 
 
 class Contest:
@@ -176,7 +177,7 @@ def test_popularity_alone_does_not_find_the_last_purchase_but_knowing_styles_doe
         return np.array([in_category[key] > 0 for key in keys.tolist()]) + popularity[items] / 1e6
 
     def by_style(users, items):
-        keys = (users * sizes.categories + small.category[items]) * make_sample.STYLES + small.style[items]
+        keys = (users * sizes.categories + small.category[items]) * STYLES + small.style[items]
         return by_category(users, items) + np.array([in_style[key] > 0 for key in keys.tolist()])
 
     assert contest.gauc(lambda users, items: popularity[items]) < 0.72
@@ -238,7 +239,7 @@ def test_files_hold_the_purchases(reviews, meta):
     purchases = make_purchases(TINY, 1234)
 
     def by_day(users, items, days, categories):
-        """Rows of the whole set that do not depend on what users and items are called."""
+        """Rows of the whole set, the same whatever the names of users and items."""
         of_user, of_item = collections.Counter(users), collections.Counter(items)
         names = collections.Counter(categories)
         return sorted((day, of_user[user], of_item[item], names[category])
@@ -294,7 +295,7 @@ def test_sample_json_says_what_the_files_are(folder):
     with open(os.path.join(folder, SAMPLE_FILE)) as file:
         sample = json.load(file)
     sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in (REVIEWS_FILE, META_FILE)}
-    assert sample == dict(TINY._asdict(), dataset="sample_tiny", seed=1234, recipe=make_sample.RECIPE, bytes=sizes)
+    assert sample == dict(TINY._asdict(), dataset="sample_tiny", seed=1234, recipe=RECIPE, bytes=sizes)
 
 
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
@@ -303,10 +304,10 @@ def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_small_has_not_drifted(tmp_path):
-    """Whoever changes what is drawn raises RECIPE and notes the new digests here; elsewhere a change is a defect."""
+    """Whoever changes purchases or lines raises RECIPE and notes the new digests; elsewhere a change is a defect."""
     write_sample(str(tmp_path), "sample_small", SIZES["small"], 1234)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents(str(tmp_path)).items()}
-    assert (make_sample.RECIPE, digests[REVIEWS_FILE], digests[META_FILE]) == (
+    assert (RECIPE, digests[REVIEWS_FILE], digests[META_FILE]) == (
         1, "92aa0c03d422d6998bab6990627b32d0151f2ac4cc5a3f52012e5964505e97e0",
         "e2ee10b5d28d29c7d6460b26a3376e1b026e0bedff529aaa3136f62b14737e6e")
     assert sum(os.path.getsize(str(tmp_path / name)) for name in (REVIEWS_FILE, META_FILE)) < 50e6
@@ -347,7 +348,7 @@ def test_a_run_that_fails_leaves_the_sample_before_it(tmp_path, monkeypatch):
         yield [b"{}\n"]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(make_sample, "_meta_lines", full_disk)
+    monkeypatch.setattr(sample_files, "_meta_lines", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
         write_sample(str(tmp_path), "sample_tiny", TINY, 2)
     assert contents(str(tmp_path)) == before
@@ -378,15 +379,13 @@ def test_raw_files_from_elsewhere_are_never_replaced(tmp_path, name):
     assert contents(str(tmp_path)) == {name: b"real data"}
 
 
-@pytest.mark.parametrize("script, cwd", [
-    ("utils/make_sample.py", ROOT), ("make_sample.py", os.path.join(ROOT, "utils")),
-])
-def test_the_script_runs_from_the_root_and_from_its_folder(tmp_path, script, cwd):
-    output = str(tmp_path / "new" / "folder")
-    first = run_script(script, "small", "--output", output, "--seed", "7", cwd=cwd)
+@pytest.mark.parametrize("cwd, script", [(".", "utils/make_sample.py"), ("utils", "make_sample.py")])
+def test_the_script_runs_from_the_root_and_from_its_folder(tmp_path, cwd, script):
+    output = tmp_path / "new" / "folder"
+    first, again = (run_script(script, "small", "--output", output, "--seed", "7", cwd=os.path.join(ROOT, cwd))
+                    for _ in range(2))
     assert first.returncode == 0, first.stderr
-    assert json.load(open(os.path.join(output, SAMPLE_FILE)))["dataset"] == "sample_small_seed7"
-    again = run_script(script, "small", "--output", output, "--seed", "7", cwd=cwd)
+    assert json.loads((output / SAMPLE_FILE).read_text())["dataset"] == "sample_small_seed7"
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
 

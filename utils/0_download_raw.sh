@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches the two raw Amazon files into a folder, resuming what was interrupted, and verifies them.
+# Fetches the two raw Amazon files into a folder, resuming interrupted downloads, and verifies them.
 #
 #   bash utils/0_download_raw.sh [FOLDER]      default: $RAW_DATA, else raw_data in the project
 #
@@ -25,7 +25,7 @@ is_there() { # KIND: whether the folder holds a raw file of this kind
   (cd "$folder" && { compgen -G "$1_Electronics*.json" || compgen -G "$1_Electronics*.json.gz"; }) > /dev/null
 }
 
-# URL PART: fetches URL, from where PART ends. Status 0: PART is what the server has, as far as can be told.
+# URL PART: fetches URL, from where PART ends. Status 0: PART is the server's file, as far as can be told.
 fetch() {
   local url=$1 part=$2 attempt before code status
   local show=(--silent --show-error)
@@ -40,8 +40,7 @@ fetch() {
       0) return 0 ;;
       23) fail "can't write $part; make room or choose another folder" ;;
       33) echo "the server can't resume; starting over" >&2; rm -f "$part" ;;
-      22)
-        # 416: the part is no beginning of what the server has
+      22) # 416: the part is no beginning of the server's file
         if [[ $code != 416 || $before == 0 ]]; then return 1; fi
         echo "$part does not fit the server's file; starting over" >&2
         rm -f "$part"
@@ -69,8 +68,7 @@ download() {
         return
       fi
       rm -f "$part"
-      # what lay there from an earlier download may be to blame: once more, from the start
-      if [[ $resumed == 0 ]]; then break; fi
+      if [[ $resumed == 0 ]]; then break; fi # else the part of an earlier download may be to blame: once more
       echo "$file: the resumed download is not the known file; starting over" >&2
     done
   done

@@ -4,8 +4,8 @@
 
 reviews.pkl   frame: reviewerID and asin (categorical, text), unixReviewTime (int64, seconds), in file order
 meta.pkl      frame: asin (text), categories (list of category paths), one row per reviewed item
-source.json   the data set's name and the raw files that the two were made from; written last, so that where it is
-              there, the two are whole and belong together
+source.json   the data set's name, and name, size and time of the raw files; written last, so that where it is there,
+              the two frames are whole and belong together
 A raw file is parsed, never evaluated.
 """
 import ast
@@ -26,12 +26,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils.data.pickles import dump_parts
-from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, default_folder, find_raw_file
+from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, find_raw_file, line_error, read_mark
 from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
 
 RESERVED_NAMES = ("amazon_electronics", "sample_small", "sample_full")  # a data set of the user's can't bear them
-LINE_LIMIT = 64 << 20  # bytes; a real line has some thousands
-LINES_AT_ONCE = 256 << 10  # bytes; few enough that lines and what is parsed of them stay in the processor's cache
 LITERAL_LIMIT = 64 << 10  # bytes; a longer literal of unusual form could exhaust the C stack of Python 3.7's parser
 
 
@@ -43,28 +41,27 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     `skip_checksum`, neither published nor described by a sample.json beside it.
     """
     paths = {kind: find_raw_file(raw_folder, kind) for kind in KINDS}
-    source = {kind: _describe(path) for kind, path in paths.items()}
+    source = {kind: dict(name=os.path.basename(path), size=os.path.getsize(path), mtime_ns=os.stat(path).st_mtime_ns)
+              for kind, path in paths.items()}
     outputs = {kind: os.path.join(output_folder, kind + ".pkl") for kind in KINDS}
     mark = os.path.join(output_folder, "source.json")
-    if if_needed and all(map(os.path.exists, outputs.values())) and _was_made_from(mark, source):
+    if if_needed and all(map(os.path.exists, outputs.values())) and source.items() <= (read_mark(mark) or {}).items():
         return None
 
     sample = _sample_name(raw_folder)
-    verified = not skip_checksum and sample is None
-    found = {}
-    reviews, found["reviews"] = read_reviews(paths["reviews"])
-    if verified:
-        check_sum(paths["reviews"], "reviews", found["reviews"])
-    meta, found["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
-    if verified:
-        check_sum(paths["meta"], "meta", found["meta"])
-    source["dataset"] = _dataset_name(raw_folder, sample, found)
+    verify = sample is None and not skip_checksum
+    sums = {}
+    reviews, sums["reviews"] = read_reviews(paths["reviews"])
+    if verify:
+        check_sum(paths["reviews"], "reviews", sums["reviews"])
+    meta, sums["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
+    if verify:
+        check_sum(paths["meta"], "meta", sums["meta"])
+    source["dataset"] = _dataset_name(raw_folder, sample, sums)
 
     make_folder(output_folder)
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.remove(mark)
-    except FileNotFoundError:
-        pass
     dump_parts(outputs["reviews"], [reviews])
     dump_parts(outputs["meta"], [meta])
     with replacing(mark, "w", encoding="utf-8") as file:
@@ -73,134 +70,109 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
 
 
 def read_reviews(path):
-    """Returns (frame, md5) of a review file; the md5 is that of its unpacked content.
+    """Returns (frame, md5 of the unpacked content) of a review file.
 
     The frame has a row per review, in file order: reviewerID, asin (categorical, text) and unixReviewTime (int64).
     Raises `UserError`, naming file and line, where a line is not a review.
     """
-    users, items = defaultdict(count().__next__), defaultdict(count().__next__)  # text -> position of appearance
-    user_codes, item_codes, times = array("i"), array("i"), array("q")
-    with _open(path) as content:
-        for number, lines in numbered_lines(content):
-            try:
-                columns = _review_columns(lines)
-            except (ValueError, LookupError, TypeError, OverflowError):
-                for number, line in enumerate(lines, number):
-                    fault = _review_fault(line)
-                    if fault:
-                        raise _line_error(path, number, fault) from None
-                columns = _review_columns(list(filter(bytes.strip, lines)))  # blank lines were all that was wrong
-            user_codes.extend(map(users.__getitem__, columns[0]))
-            item_codes.extend(map(items.__getitem__, columns[1]))
-            times.extend(columns[2])
+    code_of_user, code_of_item = defaultdict(count().__next__), defaultdict(count().__next__)
+    users, items, times = array("i"), array("i"), array("q")  # codes, codes, seconds
+
+    def take(lines):
+        new_users, new_items, new_times = _review_columns(lines)
+        users.extend(map(code_of_user.__getitem__, new_users))
+        items.extend(map(code_of_item.__getitem__, new_items))
+        times.extend(new_times)
+
+    md5 = _read_lines(path, take)
     if not times:
         raise UserError("%s holds no review; fetch it again" % path)
-    frame = pd.DataFrame({"reviewerID": _categorical(user_codes, users), "asin": _categorical(item_codes, items),
+    frame = pd.DataFrame({"reviewerID": _categorical(users, code_of_user), "asin": _categorical(items, code_of_item),
                           "unixReviewTime": np.frombuffer(times, dtype=np.int64)})
-    return frame, content.md5
+    return frame, md5
 
 
-def _categorical(codes, positions):
-    labels = pd.Index(np.array(list(positions), dtype=object), dtype=object)
+def _categorical(codes, code_of):
+    labels = pd.Index(np.array(list(code_of), dtype=object), dtype=object)
     return pd.Categorical.from_codes(np.frombuffer(codes, dtype=np.int32), categories=labels)
 
 
 _REVIEW = (("reviewerID", str, "a text"), ("asin", str, "a text"), ("unixReviewTime", int, "a whole number of seconds"))
-_fields = itemgetter(*(field for field, _, _ in _REVIEW))
+_review_fields = itemgetter(*(name for name, _, _ in _REVIEW))
 
 
 def _review_columns(lines):
-    """Returns the users, items and times (an array) of review lines; raises one of several errors where one is none.
+    """Returns the users, the items and the times (an array) of review lines.
 
-    Columns, as no code of Python's is run then for each line: a third less time than line by line.
+    Columns, as no bytecode is run for each line then: a third less time than line by line.
+    Raises `KeyError`, or `ValueError` which says why, where a line is no review.
     """
-    columns = list(zip(*map(_fields, map(orjson.loads, lines)))) or [(), (), ()]
-    for column, (_, kind, _) in zip(columns, _REVIEW):
-        if not set(map(type, column)) <= {kind}:
-            raise TypeError
-    return columns[0], columns[1], array("q", columns[2])
-
-
-def _review_fault(line):
-    """Says why `line` is no review; None where it is one, or blank."""
-    if not line.strip():
-        return None
     try:
-        review = orjson.loads(line)
-    except ValueError as error:
-        return "not UTF-8" if "UTF-8" in str(error) else "not a JSON record"
-    if type(review) is not dict:
-        return "not a JSON record"
-    for field, kind, meaning in _REVIEW:
-        if field not in review:
-            return "%s is missing" % field
-        if type(review[field]) is not kind:
-            return "%s is not %s" % (field, meaning)
-    return None if -2**63 <= review["unixReviewTime"] < 2**63 else "unixReviewTime is out of range"
+        columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
+        for column, (name, kind, meaning) in zip(columns, _REVIEW):
+            if not set(map(type, column)) <= {kind}:
+                raise ValueError("%s is not %s" % (name, meaning))
+        return columns[0], columns[1], array("q", columns[2])
+    except OverflowError:
+        raise ValueError("unixReviewTime is out of range") from None
+    except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary
+        raise ValueError("not UTF-8" if "UTF-8" in str(error) else "not a JSON record") from None
 
 
-# The asin of a record that begins with it, as those of Amazon do, unless it is written with escapes.
+# The asin at the beginning of a record, where Amazon's have it, unless it is written with escapes.
 _LEADING_ASIN = re.compile(rb"""\s*\{\s*(['"])asin\1\s*:\s*(['"])([^'"\\]*)\2""")
 
 
 def read_meta(path, reviewed):
-    """Returns (frame, md5) of a meta file; the md5 is that of its unpacked content.
+    """Returns (frame, md5 of the unpacked content) of a meta file.
 
-    The frame has a row per item of `reviewed` (texts), in that order: asin (text) and categories (a list of
+    The frame has a row per item of `reviewed` (distinct texts), in that order: asin (text) and categories (a list of
     category paths, each a list of names). Where several lines have one asin, the last counts. Lines of other items
     are skipped without being parsed in full.
     Raises `UserError` where a line is no record, or where a reviewed item has no line or no categories.
     """
-    wanted = {asin.encode(): asin for asin in reviewed}
-    categories = {}
-    with _open(path) as content:
-        for first, lines in numbered_lines(content):
-            for number, line in enumerate(lines, first):
-                leading = _LEADING_ASIN.match(line)
-                if leading and leading.group(3) not in wanted or not line.strip():
-                    continue
-                try:
-                    record = parse_record(line)
-                except ValueError as error:
-                    raise _line_error(path, number, str(error)) from None
-                asin = record.get("asin")
-                if type(asin) is not str:
-                    raise _line_error(path, number, "asin is not a text" if "asin" in record else "asin is missing")
-                if asin.encode("utf-8", "replace") in wanted:
-                    fault = _categories_fault(record)
-                    if fault:
-                        raise _line_error(path, number, fault)
-                    categories[asin] = record["categories"]
-    missing = [asin for asin in reviewed if asin not in categories]
+    paths_of = dict.fromkeys(reviewed)
+    reviewed_bytes = {asin.encode() for asin in paths_of}
+
+    def take(lines):
+        for line in lines:
+            leading = _LEADING_ASIN.match(line)
+            if leading and leading.group(3) not in reviewed_bytes:
+                continue
+            record = parse_record(line)
+            asin = record["asin"]
+            if type(asin) is not str:
+                raise ValueError("asin is not a text")
+            if asin in paths_of:
+                paths_of[asin] = record["categories"]
+                _check_category_paths(record["categories"])
+
+    md5 = _read_lines(path, take)
+    missing = [asin for asin, paths in paths_of.items() if paths is None]
     if missing:
         raise UserError("%s has no line for %d reviewed item%s, %s the first; fetch both files again, they must belong "
                         "together" % (path, len(missing), "s" * (len(missing) > 1), missing[0]))
-    asins = np.array(list(reviewed), dtype=object)
-    paths = np.empty(len(asins), dtype=object)  # not np.array, which would make a matrix of lists of equal length
-    paths[:] = [categories[asin] for asin in asins]
-    return pd.DataFrame({"asin": pd.Series(asins, dtype=object), "categories": paths}), content.md5
+    column = np.empty(len(paths_of), dtype=object)  # not np.array, which would make a matrix of lists of equal length
+    column[:] = list(paths_of.values())
+    return pd.DataFrame({"asin": pd.Series(list(paths_of), dtype=object), "categories": column}), md5
 
 
-def _categories_fault(record):
-    """Says what is wrong with the categories of a meta record; None where nothing is."""
-    if "categories" not in record:
-        return "categories is missing"
-    paths = record["categories"]
+def _check_category_paths(paths):
+    """Raises `ValueError`, which says why, where `paths` are no category paths with a category at the end."""
     if type(paths) is not list or not all(type(path) is list and all(type(name) is str for name in path)
                                           for path in paths):
-        return "categories is not a list of lists of names"
+        raise ValueError("categories is not a list of lists of names")
     if not paths or not paths[-1]:
-        return "the item has no category"
+        raise ValueError("the item has no category")
     try:
         paths[-1][-1].encode()
     except UnicodeEncodeError:
-        return "a category's name is not Unicode text"
-    return None
+        raise ValueError("a category's name is not Unicode text") from None
 
 
 # A stretch of a literal in which strings have neither double quotes nor backslashes inside; any other string; an
 # unclosed one, to the end.
-_TOKEN = re.compile(rb"""((?:[^'"]+|'[^'"\\]*')+)|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|['"].*""", re.DOTALL)
+_TOKEN = re.compile(rb"""(?s)((?:[^'"]+|'[^'"\\]*')+)|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|['"].*""")
 
 
 def parse_record(line):
@@ -236,102 +208,67 @@ def _to_json(match):
 
 
 def _evaluate_literal(line):
+    """Returns the value of a literal; None where `line` is none, or too long to be tried."""
     try:
         text = line.decode().strip()
+        return ast.literal_eval(text) if len(line) <= LITERAL_LIMIT else None
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
-    if len(line) > LITERAL_LIMIT:
-        raise ValueError("not a record")
-    try:
-        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise ValueError("not a record") from None
+        return None
 
 
-@contextlib.contextmanager
-def _open(path):
-    """Gives the `RawFile` of `path`; a bar on a terminal shows how much of the file on the disk is read."""
-    with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
-        yield RawFile(path, on_read=bar.update)
+def _read_lines(path, take):
+    """Gives `take` the lines of a raw file, one list after another; returns the md5 of the unpacked content.
 
-
-def numbered_lines(content):
-    """Yields (number of the first from 1, some lines without their ends) of a `RawFile`; a line ends with \\n alone.
-
-    Raises `UserError` where a line is longer than LINE_LIMIT.
+    Where `take` raises `KeyError` or `ValueError`, it is given the lines that are not blank one by one: `UserError`
+    names the line that it refuses then. A bar on a terminal shows the share of the file that is read.
     """
-    number = 1
-    rest = b""
-    for block in content:
-        start, end = 0, block.rfind(b"\n") + 1
-        while start < end:
-            stop = block.find(b"\n", min(start + LINES_AT_ONCE, end) - 1) + 1
-            lines = (rest + block[start:stop - 1]).split(b"\n")
-            yield number, lines
-            number += len(lines)
-            start, rest = stop, b""
-        rest += block[end:]
-        if len(rest) > LINE_LIMIT:
-            raise _line_error(content.path, number, "longer than %d bytes" % LINE_LIMIT)
-    if rest:
-        yield number, [rest]
-
-
-def _line_error(path, number, fault):
-    return UserError("%s, line %d: %s; mend the line or fetch the file again" % (path, number, fault))
-
-
-def _describe(path):
-    status = os.stat(path)
-    return {"name": os.path.basename(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _was_made_from(mark, source):
-    try:
-        with open(mark, encoding="utf-8") as file:
-            made_from = json.load(file)
-        return all(made_from[kind] == described for kind, described in source.items())
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False  # no mark, or a damaged one: made again
+    with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
+        content = RawFile(path, on_read=bar.update)
+        for first, lines in content.lines():
+            try:
+                take(lines)
+            except (KeyError, ValueError):
+                for number, line in enumerate(lines, first):
+                    try:
+                        if line.strip():
+                            take([line])
+                    except KeyError as error:
+                        raise line_error(path, number, "%s is missing" % error.args[0]) from None
+                    except ValueError as error:
+                        raise line_error(path, number, error) from None
+    return content.md5
 
 
 def _sample_name(raw_folder):
     """Returns the name that sample.json in `raw_folder` gives to the generated data there; None without that file."""
     path = os.path.join(raw_folder, "sample.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            name = json.load(file)["dataset"]
-        if type(name) is str and name and name != RESERVED_NAMES[0]:
-            return _safe(name)
-    except FileNotFoundError:
+    sample = read_mark(path)
+    if sample is None:
         return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        pass
-    raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not generated, '
-                    "else run utils/make_sample.py again" % path)
+    name = sample.get("dataset")
+    if type(name) is not str or name in ("", RESERVED_NAMES[0]):
+        raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
+                        "generated, else run utils/make_sample.py again" % path)
+    return name
 
 
-def _dataset_name(raw_folder, sample, found_md5):
+def _dataset_name(raw_folder, sample, sums):
     """Returns the name of a data set: the published one's, that of the `sample`, or the folder's own."""
-    if found_md5 == KNOWN_MD5:  # first, as a sample.json may lie forgotten beside the real files
+    if sums == KNOWN_MD5:  # first, as a sample.json may lie forgotten beside the real files
         return RESERVED_NAMES[0]
-    if sample:
-        return sample
-    name = _safe(os.path.basename(os.path.realpath(raw_folder))) or "unnamed"  # the root folder has no name
-    return name + "_unverified" if name in RESERVED_NAMES else name
-
-
-def _safe(name):
-    """Returns `name` with nothing in it that would need quoting in a CSV or a file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    name = sample or os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)  # safe in a CSV and in a file name
+    return name + "_unverified" if name in RESERVED_NAMES and not sample else name
 
 
 def main():
     parser = Parser(description="Raw Amazon files -> reviews.pkl, meta.pkl, source.json.")
-    parser.add_argument("--raw_data", default=default_folder(),
+    parser.add_argument("--raw_data", default=os.environ.get("RAW_DATA") or os.path.join(ROOT, "raw_data"),
                         help="folder of the raw files (default: $RAW_DATA, else raw_data)")
     parser.add_argument("--output", default=os.path.join(ROOT, "raw_data"),
-                        help="folder of what is made (default: raw_data)")
+                        help="folder of the three files (default: raw_data)")
     parser.add_argument("--if_needed", action="store_true", help="do nothing where these files are converted already")
     arguments = parser.parse_args()
     name = convert(arguments.raw_data, arguments.output, arguments.if_needed, os.environ.get("SKIP_CHECKSUM") == "1")

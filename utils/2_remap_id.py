@@ -9,7 +9,6 @@ remap.pkl holds, one after another:
 4. (asin_key, cate_key, revi_key): lists of text in code point order; a text's position is its id
 5. {"dataset": name}
 """
-import json
 import os
 import sys
 
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from utils.data.pickles import dump_parts, load_parts
+from utils.data.raw_files import read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
 _REMEDY = "run utils/1_convert_pd.py"
@@ -29,39 +29,40 @@ def remap(reviews, meta):
     reviews: columns reviewerID, asin (text or categorical) and unixReviewTime, in file order
     meta: columns asin (text) and categories (list of category paths), a row per reviewed item, in any order
     """
-    asin_key = sorted(meta["asin"].tolist())
     category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"].tolist(), meta["categories"].tolist())}
-    cate_key = sorted(set(category_of.values()))
     users, items = pd.Categorical(reviews["reviewerID"]), pd.Categorical(reviews["asin"])
+    asin_key = sorted(meta["asin"].tolist())
+    cate_key = sorted(set(category_of.values()))
     revi_key = sorted(users.categories.tolist())
 
-    user_ids, item_ids = _ids(users, revi_key), _ids(items, asin_key)
+    user_ids = _ids(users.categories.tolist(), revi_key)[users.codes]
+    item_ids = _ids(items.categories.tolist(), asin_key)[items.codes]
     times = reviews["unixReviewTime"].to_numpy(dtype=np.int64)
     order = np.lexsort((times, user_ids))  # stable: ties stay in file order
     frame = pd.DataFrame({"reviewerID": user_ids[order], "asin": item_ids[order], "unixReviewTime": times[order]})
 
-    cate_id = {name: position for position, name in enumerate(cate_key)}
-    cate_list = np.array([cate_id[category_of[asin]] for asin in asin_key], dtype=np.int32)
+    cate_list = _ids([category_of[asin] for asin in asin_key], cate_key).astype(np.int32)
     counts = (len(revi_key), len(asin_key), len(cate_key), len(frame))
     return frame, cate_list, counts, (asin_key, cate_key, revi_key)
 
 
-def _ids(categorical, key):
-    """Returns the position in `key` of each value of `categorical`: int64 [values]."""
-    position_of = {text: position for position, text in enumerate(key)}
-    ids = np.array([position_of[text] for text in categorical.categories.tolist()], dtype=np.int64)
-    return ids[categorical.codes]
+def _ids(texts, key):
+    """Returns the position in `key` of each of `texts` (a list): int64 [texts]."""
+    position_of = dict(zip(key, range(len(key))))
+    return np.array([position_of[text] for text in texts], dtype=np.int64)
 
 
 def remap_files(folder, if_needed=False):
-    """Writes FOLDER/remap.pkl; returns its counts, or None where `if_needed` and it is newer than what it is made of.
+    """Writes FOLDER/remap.pkl; returns its counts, or None where `if_needed` and it is newer than source.json.
 
-    Raises `UserError` where what utils/1_convert_pd.py writes into `folder` is missing or damaged.
+    Raises `UserError` where a file that utils/1_convert_pd.py writes into `folder` is missing or damaged.
     """
     mark, output = os.path.join(folder, "source.json"), os.path.join(folder, "remap.pkl")
+    source = read_mark(mark)
+    if source is None:
+        raise UserError("%s not found; %s" % (mark, _REMEDY))
     try:
-        with open(mark, encoding="utf-8") as file:
-            dataset = json.load(file)["dataset"]
+        dataset = source["dataset"]
         if type(dataset) is not str:
             raise TypeError
         if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
@@ -69,10 +70,9 @@ def remap_files(folder, if_needed=False):
         (reviews,) = load_parts(os.path.join(folder, "reviews.pkl"), _REMEDY)
         (meta,) = load_parts(os.path.join(folder, "meta.pkl"), _REMEDY)
         parts = remap(reviews, meta)
-    except FileNotFoundError:
-        raise UserError("%s not found; %s" % (mark, _REMEDY)) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s" % (folder, _REMEDY)) from None
+        raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s"
+                        % (folder, _REMEDY)) from None
     dump_parts(output, list(parts) + [{"dataset": dataset}])
     return parts[2]
 
@@ -80,7 +80,7 @@ def remap_files(folder, if_needed=False):
 def main():
     parser = Parser(description="reviews.pkl and meta.pkl -> remap.pkl.")
     parser.add_argument("--output", default=os.path.join(ROOT, "raw_data"),
-                        help="folder of the three (default: raw_data)")
+                        help="folder of the pickles (default: raw_data)")
     parser.add_argument("--if_needed", action="store_true", help="do nothing where remap.pkl is made already")
     arguments = parser.parse_args()
     counts = remap_files(arguments.output, arguments.if_needed)

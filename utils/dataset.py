@@ -8,10 +8,10 @@ last item, with a negative, after the history of all the others. Item 0 is histo
 The sets are columns over one array of items, sorted by user and time. A history is an offset and a length into it,
 so memory grows with reviews, not with reviews times history.
 """
-import collections
 import hashlib
 import itertools
 import os
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,25 +22,45 @@ from utils.files import ROOT, Parser, UserError
 
 SEED = 1234  # of the negatives and of the order of examples: part of the recipe, not a hyperparameter
 REMAP = os.path.join(ROOT, "raw_data", "remap.pkl")
+_FAULTS = (TypeError, ValueError, LookupError, AttributeError, OverflowError)  # of a pickle that holds other things
 
-TrainSet = collections.namedtuple("TrainSet", "history_items users offsets lengths items labels")
-TrainSet.__doc__ = """Training examples, int32 columns of one row an example, over `history_items`.
 
-history_items [R]  items of all histories; example e's history is history_items[offsets[e] : offsets[e] + lengths[e]]
-users         [E]  whose history it is
-items         [E]  the candidate
-labels        [E]  1 where the user bought the candidate, 0 where it was drawn as a negative
-"""
+class TrainSet(NamedTuple):
+    """Training examples: int32 columns, a row an example, over the items of all histories."""
 
-TestSet = collections.namedtuple("TestSet", "history_items users offsets lengths positives negatives")
-TestSet.__doc__ = """Test examples: as `TrainSet`, with each user's held-out purchase and a negative as the candidates."""
+    history_items: np.ndarray  # [R], sorted by user, then time
+    users: np.ndarray  # [E] the history's user
+    offsets: np.ndarray  # [E]
+    lengths: np.ndarray  # [E] example e's history is history_items[offsets[e] : offsets[e] + lengths[e]]
+    items: np.ndarray  # [E] the candidate
+    labels: np.ndarray  # [E] 1 where the user bought the candidate, 0 where it was drawn as a negative
 
-Dataset = collections.namedtuple("Dataset", "train test cate_list user_count item_count cate_count name")
-Dataset.__doc__ = """What a model trains and is tested on; `cate_list` [item_count] is the category of each item."""
+
+class TestSet(NamedTuple):
+    """Test examples: the first four columns are those of `TrainSet`."""
+
+    history_items: np.ndarray  # [R]
+    users: np.ndarray  # [E]
+    offsets: np.ndarray  # [E]
+    lengths: np.ndarray  # [E]
+    positives: np.ndarray  # [E] the user's last purchase
+    negatives: np.ndarray  # [E] an item that the user never bought
+
+
+class Dataset(NamedTuple):
+    """The data that a model trains and is tested on."""
+
+    train: TrainSet
+    test: TestSet
+    cate_list: np.ndarray  # [item_count] the category of each item
+    user_count: int
+    item_count: int
+    cate_count: int
+    name: str
 
 
 def build_sets(users, items, item_count, seed=SEED):
-    """Returns the (TrainSet, TestSet) that the seed's scripts make of the same reviews.
+    """Returns the (TrainSet, TestSet) that the original's scripts make of the same reviews.
 
     Args:
       users: [R] user id of each review, ascending.
@@ -53,58 +73,46 @@ def build_sets(users, items, item_count, seed=SEED):
     """
     users, items = np.asarray(users, np.int32), np.asarray(items, np.int32)
     starts = np.flatnonzero(np.diff(users, prepend=-1))
-    counts = np.diff(np.append(starts, len(users)))
+    counts = np.diff(starts, append=len(users))
+    start_of = np.repeat(starts, counts).astype(np.int32)
+    position = np.arange(len(users), dtype=np.int32) - start_of
+    is_last = position == np.repeat(counts, counts) - 1
 
     draws = Draws(seed)
     negatives = _draw_negatives(draws, starts, items, item_count)
-
-    start_of = np.repeat(starts, counts)
-    position = np.arange(len(users)) - start_of
-    last = np.repeat(counts, counts) - 1
-
-    train = np.flatnonzero((position > 0) & (position < last))
-    labels = np.tile(np.array([1, 0], np.int32), len(train))
-    candidates = np.stack([items[train], negatives[train]], axis=1).reshape(-1)
-    train = np.repeat(train, 2)
-    order = draws.shuffled(len(train))
-    train, labels, candidates = train[order], labels[order], candidates[order]
-
-    test = np.flatnonzero((position > 0) & (position == last))
+    train, test = (np.flatnonzero(mask & (position > 0)) for mask in (~is_last, is_last))
+    order = draws.shuffled(2 * len(train))  # each review gives a positive and a negative example, in turn
+    train, labels = train[order // 2], 1 - order % 2
     test = test[draws.shuffled(len(test))]
 
     def histories(rows):
-        return items, users[rows], start_of[rows].astype(np.int32), position[rows].astype(np.int32)
+        return items, users[rows], start_of[rows], position[rows]
 
-    return (TrainSet(*histories(train), items=candidates, labels=labels),
+    return (TrainSet(*histories(train), items=np.where(labels, items[train], negatives[train]), labels=labels),
             TestSet(*histories(test), positives=items[test], negatives=negatives[test]))
 
 
 def _draw_negatives(draws, starts, items, item_count):
-    """One item that its user does not own for each review [R], drawn in the order of the reviews.
+    """Returns an item that its user does not own for each review, drawn in the order of the reviews: int32 [R].
 
-    `starts` are the positions of the users' first reviews. As nearly all users get what was drawn as it is, it is
-    taken a user at a time, which is five times as fast as review by review.
+    `starts` are the positions of the users' first reviews. Nearly all users take the numbers as they come, so they are
+    given out a user at a time: that is five times as fast as review by review.
     """
     items = items.tolist()
-    drawn, used = draws.below(item_count, len(items)).tolist(), 0
+    numbers, position = [], 0
     negatives = []
     users = zip(starts.tolist(), starts[1:].tolist() + [len(items)])
     for start, end in tqdm(users, total=len(starts), desc="negatives", unit=" users", unit_scale=True, disable=None):
-        own = set(items[start:end])
-        theirs = drawn[used:used + end - start]
-        if len(theirs) == end - start and own.isdisjoint(theirs):
-            used += end - start
-            negatives += theirs
-            continue
-        if len(own) == item_count:
+        owned = set(items[start:end])
+        if len(owned) == item_count:
             raise UserError("a user owns all of the %d items, so that no negative can be drawn; "
                             "use data with more items" % item_count)
         while len(negatives) < end:
-            if used == len(drawn):  # as many more as there are reviews without one, which none too many can be
-                drawn, used = draws.below(item_count, len(items) - len(negatives)).tolist(), 0
-            if drawn[used] not in own:
-                negatives.append(drawn[used])
-            used += 1
+            if position == len(numbers):  # as many as reviews still lack a negative: never too many
+                numbers, position = draws.below(item_count, len(items) - len(negatives)).tolist(), 0
+            chunk = numbers[position:position + end - len(negatives)]
+            position += len(chunk)
+            negatives += chunk if owned.isdisjoint(chunk) else [item for item in chunk if item not in owned]
     return np.array(negatives, np.int32)
 
 
@@ -115,7 +123,8 @@ def read_remap(path=REMAP):
     """
     parts = load_parts(path, "run ./prepare_dataset.sh to make it", frame=dict)
     if len(parts) != 5:
-        raise UserError("%s holds %d parts instead of 5; run ./prepare_dataset.sh to make it again" % (path, len(parts)))
+        raise UserError("%s holds %d parts instead of 5; run ./prepare_dataset.sh to make it again"
+                        % (path, len(parts)))
     return parts
 
 
@@ -136,15 +145,33 @@ def read_dataset(path):
     try:
         train, test, cate_list, counts = parts[:4]
         size = os.path.getsize(path)
-        train = TrainSet(**train) if isinstance(train, dict) else _from_tuples(train, size)
-        test = TestSet(**test) if isinstance(test, dict) else _from_pairs(test, size)
-        user_count, item_count, cate_count = map(int, counts)
+        if not isinstance(train, dict):
+            users, histories, items, labels = zip(*train)
+            train = _columns(size, users, histories, items=items, labels=labels)
+        if not isinstance(test, dict):
+            users, histories, pairs = zip(*test)
+            positives, negatives = zip(*pairs)
+            test = _columns(size, users, histories, positives=positives, negatives=negatives)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
-        dataset = Dataset(train, test, _column(cate_list), user_count, item_count, cate_count, name)
-        _check(dataset)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        return _checked_dataset(TrainSet(**train), TestSet(**test), cate_list, counts, name)
+    except _FAULTS as error:
         raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
-    return dataset
+
+
+def _columns(size, users, histories, **candidates):
+    """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
+    lengths = _column([len(history) for history in histories])
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
+        raise ValueError("its histories have %d items" % ends[-1])
+    columns = {name: _column(values) for name, values in dict(candidates, users=users).items()}
+    history_items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
+    return dict(columns, history_items=history_items, offsets=(ends - lengths).astype(np.int32), lengths=lengths)
+
+
+def _column(values):
+    """Returns a list of whole numbers as int32; not by np.array, which would follow lists within lists without end."""
+    return np.fromiter(values, np.int32, count=len(values))
 
 
 def check_range(what, values, low, high):
@@ -155,64 +182,37 @@ def check_range(what, values, low, high):
         raise ValueError("%s are not all in %d .. %d" % (what, low, high - 1))
 
 
-def _check(dataset):
-    """Raises ValueError where a column is no column of integers, or an id or offset is out of range."""
-    if type(dataset.name) is not str:
+def _checked_dataset(train, test, cate_list, counts, name):
+    """Returns the `Dataset` of these parts; raises ValueError where they do not fit together."""
+    user_count, item_count, cate_count = map(int, counts)
+    cate_list = _column(cate_list)
+    if type(name) is not str:
         raise ValueError("it has no name")
-    check_range("categories", dataset.cate_list, 0, dataset.cate_count)
-    if len(dataset.cate_list) != dataset.item_count:
-        raise ValueError("%d categories for %d items" % (len(dataset.cate_list), dataset.item_count))
-    if dataset.cate_count > dataset.item_count:
-        raise ValueError("%d kinds of categories for %d items" % (dataset.cate_count, dataset.item_count))
-    if not len(dataset.train.items) or not len(dataset.test.positives):
+    check_range("categories", cate_list, 0, cate_count)
+    if len(cate_list) != item_count:
+        raise ValueError("%d categories for %d items" % (len(cate_list), item_count))
+    if cate_count > item_count:
+        raise ValueError("%d kinds of categories for %d items" % (cate_count, item_count))
+    if not len(train.items) or not len(test.positives):
         raise ValueError("it has no examples")
-    for examples in (dataset.train, dataset.test):
-        if len({len(column) for column in examples[1:]}) != 1:
+    for history_items, users, offsets, lengths, *candidates in (train, test):
+        if len({len(column) for column in (users, offsets, lengths, *candidates)}) != 1:
             raise ValueError("its columns differ in length")
-        check_range("items", examples.history_items, 0, dataset.item_count)
-        check_range("users", examples.users, 0, dataset.user_count)
-        check_range("history lengths", examples.lengths, 1, len(examples.history_items) + 1)
-        check_range("history offsets", examples.offsets, 0, len(examples.history_items))
-        if (examples.offsets.astype(np.int64) + examples.lengths).max() > len(examples.history_items):
+        check_range("items", history_items, 0, item_count)
+        check_range("users", users, 0, user_count)
+        check_range("history lengths", lengths, 1, len(history_items) + 1)
+        check_range("history offsets", offsets, 0, len(history_items))
+        if (offsets.astype(np.int64) + lengths).max() > len(history_items):
             raise ValueError("a history goes past the end of the items")
-    check_range("candidates", dataset.train.items, 0, dataset.item_count)
-    check_range("labels", dataset.train.labels, 0, 2)
-    check_range("positives", dataset.test.positives, 0, dataset.item_count)
-    check_range("negatives", dataset.test.negatives, 0, dataset.item_count)
-
-
-def _column(values):
-    """A list of whole numbers as a column; not np.array, which would follow lists within lists wherever they lead."""
-    return np.fromiter(values, np.int32, count=len(values))
-
-
-def _flatten(histories, size):
-    """The columns (history_items, offsets, lengths) of a list of lists of items, read from a file of `size` bytes."""
-    lengths = _column([len(history) for history in histories])
-    ends = np.cumsum(lengths, dtype=np.int64)
-    if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
-        raise ValueError("its histories have %d items" % ends[-1])
-    items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
-    return items, (ends - lengths).astype(np.int32), lengths
-
-
-def _from_tuples(examples, size):
-    """A TrainSet of the original's [(user, history, item, label), ...], read from a file of `size` bytes."""
-    users, histories, items, labels = zip(*examples)
-    history_items, offsets, lengths = _flatten(histories, size)
-    return TrainSet(history_items, _column(users), offsets, lengths, _column(items), _column(labels))
-
-
-def _from_pairs(examples, size):
-    """A TestSet of the original's [(user, history, (positive, negative)), ...], read from a file of `size` bytes."""
-    users, histories, pairs = zip(*examples)
-    history_items, offsets, lengths = _flatten(histories, size)
-    positives, negatives = zip(*pairs)
-    return TestSet(history_items, _column(users), offsets, lengths, _column(positives), _column(negatives))
+    check_range("candidates", train.items, 0, item_count)
+    check_range("labels", train.labels, 0, 2)
+    check_range("positives", test.positives, 0, item_count)
+    check_range("negatives", test.negatives, 0, item_count)
+    return Dataset(train, test, cate_list, user_count, item_count, cate_count, name)
 
 
 def fingerprint(dataset):
-    """A short digest of everything that a model trains and is tested on, hexadecimal."""
+    """Returns a short digest of all numbers of `dataset`, hexadecimal."""
     digest = hashlib.sha256(repr((dataset.user_count, dataset.item_count, dataset.cate_count)).encode())
     for column in itertools.chain(dataset.train, dataset.test, [dataset.cate_list]):
         digest.update(np.ascontiguousarray(column, "<i4"))
@@ -227,25 +227,22 @@ def dataset_of(path):
     """
     reviews, cate_list, counts, _, source = read_remap(path)
     try:
-        user_count, item_count, cate_count, _ = map(int, counts)
+        user_count, item_count, _, _ = map(int, counts)
         users, items = reviews["reviewerID"], reviews["asin"]
         check_range("users", users, 0, user_count)
         check_range("items", items, 0, item_count)
         if len(users) != len(items) or (np.diff(users) < 0).any():
             raise ValueError("its reviews are not sorted by user")
-        dataset = Dataset(*build_sets(users, items, item_count), _column(cate_list), user_count, item_count, cate_count,
-                          source["dataset"])
-        _check(dataset)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        return _checked_dataset(*build_sets(users, items, item_count), cate_list, counts[:3], source["dataset"])
+    except _FAULTS as error:
         raise UserError("%s does not hold reviews to make examples of (%s); run ./prepare_dataset.sh to make it again"
                         % (path, error)) from None
-    return dataset
 
 
 def build_dataset(folder, description):
     """The command `python build_dataset.py` of the model in `folder`: remap.pkl -> dataset.pkl."""
     parser = Parser(description=description)
-    parser.add_argument("--remap", default=REMAP, help="integer ids, made by ./prepare_dataset.sh (default: %(default)s)")
+    parser.add_argument("--remap", default=REMAP, help="made by ./prepare_dataset.sh (default: %(default)s)")
     parser.add_argument("--output", default=os.path.join(folder, "dataset.pkl"), help="default: %(default)s")
     arguments = parser.parse_args()
 

@@ -1,10 +1,11 @@
-"""`python -m utils.digest`: digests of the data that is prepared, as JSON, to compare with another machine's.
+"""`python -m utils.digest`: digests of the prepared data, as JSON, to compare with another machine's.
 
 sha256 over the little-endian int64 bytes of columns, or over UTF-8 text; --help names the files.
 """
 import hashlib
 import json
 import os
+from itertools import chain
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from utils.files import ROOT, Parser, run_main
 
 
 def sha256(columns):
-    """The sha256, hexadecimal, over the little-endian int64 bytes of `columns`, one after another."""
+    """Returns the sha256, hexadecimal, over the little-endian int64 bytes of `columns`, one after another."""
     digest = hashlib.sha256()
     for column in columns:
         digest.update(np.ascontiguousarray(column, "<i8"))
@@ -24,27 +25,22 @@ def sha256(columns):
 def digests(remap_path, dataset_path):
     """Returns the counts and digests of a remap.pkl and a dataset.pkl as a dictionary."""
     reviews, cate_list, counts, keys, _ = read_remap(remap_path)
-    result = {
-        "counts": dict(zip(("user_count", "item_count", "cate_count", "example_count"), map(int, counts))),
-        "remap_reviews_sha256": sha256(reviews[name] for name in ("reviewerID", "asin", "unixReviewTime")),
-        "cate_list_sha256": sha256([cate_list]),
-        "keys_sha256": hashlib.sha256("\n".join(key for key_list in keys for key in key_list).encode()).hexdigest(),
-    }
-    result.update(example_digests(read_dataset(dataset_path)))
-    return result
+    return dict(
+        counts=dict(zip(("user_count", "item_count", "cate_count", "example_count"), map(int, counts))),
+        remap_reviews_sha256=sha256(reviews[name] for name in ("reviewerID", "asin", "unixReviewTime")),
+        cate_list_sha256=sha256([cate_list]),
+        keys_sha256=hashlib.sha256("\n".join(chain.from_iterable(keys)).encode()).hexdigest(),
+        **example_digests(read_dataset(dataset_path)))
 
 
 def example_digests(dataset):
     """Returns the counts and digests of a data set's examples, the same for every layout of their histories."""
-    train, test = dataset.train, dataset.test
-    return {
-        "train_examples": len(train.items),
-        "test_users": len(test.users),
-        "train_set_sha256": sha256([train.users, train.lengths, flat_histories(train, slice(None)),
-                                    train.items, train.labels]),
-        "test_set_sha256": sha256([test.users, test.lengths, flat_histories(test, slice(None)),
-                                   test.positives, test.negatives]),
-    }
+    def digest(examples):
+        histories = flat_histories(examples, slice(None))
+        return sha256(chain([examples.users, examples.lengths, histories], examples[4:]))  # 4: from the candidates on
+
+    return {"train_examples": len(dataset.train.items), "test_users": len(dataset.test.users),
+            "train_set_sha256": digest(dataset.train), "test_set_sha256": digest(dataset.test)}
 
 
 def main():

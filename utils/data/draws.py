@@ -1,9 +1,9 @@
-"""What Python's `random.Random(seed)` draws, drawn in bulk: the same numbers, tens of times as fast.
+"""The draws of Python's `random.Random(seed)`, made in bulk: the same numbers, tens of times as fast.
 
 Python and NumPy have the same generator, MT19937, whose stream is of 32-bit words. Python's `randint` and `shuffle`
 take whole numbers below n from it so: with k = n.bit_length(), the upper k bits of the next word, drawn again until
-they are below n. Here arrays of words are taken from NumPy's generator, started in the state of Python's. Nothing is
-taken ahead: never more words than the draws asked for are sure to need, so that the next draw finds its own.
+they are below n. Here arrays of words are taken from NumPy's generator, started in the state of Python's. No word is
+taken ahead: never more words than the draws are sure to need, so that the next draw begins at its own word.
 """
 import random
 
@@ -24,70 +24,60 @@ class Draws:
 
     def below(self, bound, count):
         """`randint(0, bound - 1)`, `count` times: uint32 [count]."""
-        drawn = np.empty(count, np.uint32)
-        done = 0
-        while done < count:
-            bits = self._upper_bits(bound.bit_length(), count - done)
-            bits = bits[bits < bound]
-            drawn[done:done + len(bits)] = bits
-            done += len(bits)
-        return drawn
+        numbers = self._upper_bits(bound.bit_length(), count)
+        numbers = numbers[numbers < bound]  # half of them or more, so that few calls are nested
+        return np.append(numbers, self.below(bound, count - len(numbers))) if len(numbers) < count else numbers
 
     def shuffled(self, count):
         """The order in which `shuffle` leaves a list of 0 .. count - 1: int32 [count]; count at most 2**31 - 1."""
         order = np.arange(count, dtype=np.int32)
         scratch = np.empty_like(order)
         last = count - 1
-        for others in self._below_each(count):
-            _swap(order, np.arange(last, last - len(others), -1), others, scratch)
-            last -= len(others)
+        for partners in self._below_each(count):
+            _swap(order, np.arange(last, last - len(partners), -1), partners, scratch)
+            last -= len(partners)
         return order
 
     def _below_each(self, bound):
         """`randint(0, n - 1)` for n = bound, bound - 1, .. 2, in pieces: int64 arrays, none of them empty."""
         while bound > 1:
             bits = bound.bit_length()
-            least = 1 << bits - 1  # the least bound of as many bits
-            count = min(bound - max(least, 2) + 1, max(bound // 64, 64))  # a small part of bound, see below
-            drawn = self._upper_bits(bits, count).astype(np.int64)
-            taken = drawn[_below_falling(drawn, bound)]
-            bound -= len(taken)
-            if len(taken):
-                yield taken
+            lowest = max(1 << bits - 1, 2)  # bound of as many bits
+            count = min(bound - lowest + 1, max(bound // 64, 64))  # a small part of bound, see _below_falling
+            numbers = self._upper_bits(bits, count).astype(np.int64)
+            numbers = numbers[_below_falling(numbers, bound)]
+            bound -= len(numbers)
+            if len(numbers):
+                yield numbers
 
 
-def _below_falling(drawn, bound):
-    """Which of `drawn` are taken: those below a bound that starts at `bound` and falls by one with each one taken.
+def _below_falling(numbers, bound):
+    """Tells which of `numbers` are accepted: those below a bound that falls by one with each accepted number.
 
-    Whether a number is taken depends on how many before it are. Starting from a guess, all are decided anew, until
-    nothing changes. Then each agrees with those before it, which only the one right answer does; and as a decision is
-    right from the round on after all before it are, that comes. It takes about 4 rounds where the bound is large against
-    the length of `drawn`, as few decisions are then in doubt.
+    That depends on how many numbers before are accepted. Starting from a guess, all are decided anew, until nothing
+    changes. Then each decision agrees with those before it, which only the right ones do. A decision is right from
+    the round on after all before it are, so the end comes. It takes about 4 rounds where the bound is large against
+    the length of `numbers`, as few decisions are then in doubt.
     """
-    taken = drawn < bound
-    while True:
-        before = np.cumsum(taken)
-        before -= taken
-        again = drawn < bound - before
-        if np.array_equal(again, taken):
-            return taken
-        taken = again
+    before, accept = None, numbers < bound
+    while not np.array_equal(before, accept):
+        before, accept = accept, numbers < bound - (np.cumsum(accept) - accept)
+    return accept
 
 
-def _swap(order, places, others, scratch):
-    """Swaps order[places[s]] with order[others[s]] for s = 0, 1, ..; `scratch` is an array as long as `order`.
+def _swap(order, left, right, scratch):
+    """Swaps order[left[s]] with order[right[s]] for s = 0, 1, ..; `scratch` is an array as long as `order`.
 
     Steps that share no place with another can be done in any order, so they are done at once, and the others, a
     fiftieth where there are few steps against the length of `order`, one by one. (For 2.6 million steps 0.2 s
     instead of the 1.9 s of a list that is swapped one by one, or the 0.7 s of an array.)
     """
-    touched = np.concatenate([places, others])
-    step = np.tile(np.arange(len(places), dtype=np.int32), 2)
-    scratch[touched] = step  # of several steps that touch a place, one is left there
-    shared = touched[scratch[touched] != step]
-    scratch[shared] = -1
-    alone = (scratch[touched] == step).reshape(2, -1).all(axis=0)
-    left, right = places[alone], others[alone]
-    order[left], order[right] = order[right], order[left]
-    for place, other in zip(places[~alone].tolist(), others[~alone].tolist()):
-        order[place], order[other] = order[other], order[place]
+    places = np.concatenate([left, right])
+    step = np.tile(np.arange(len(left), dtype=np.int32), 2)
+    scratch[places] = step  # of several steps that touch a place, one is left there
+    scratch[places[scratch[places] != step]] = -1
+    alone = (scratch[places] == step).reshape(2, -1).all(axis=0)
+    here, there = left[alone], right[alone]
+    order[here], order[there] = order[there], order[here]
+    for one, other in zip(left[~alone].tolist(), right[~alone].tolist()):
+        order[one], order[other] = order[other], order[one]

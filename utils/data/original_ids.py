@@ -1,14 +1,18 @@
 """The original ids behind the numbers: reviewerIDs, asins and categories, which remap.pkl keeps."""
-import collections
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.dataset import REMAP, read_remap
 from utils.files import UserError
 
-Names = collections.namedtuple("Names", "reviewers asins categories")
-Names.__doc__ = """What each number stands for, three lists of text: of users, of items, and of categories (cate_list
-gives an item's)."""
+
+class Names(NamedTuple):
+    """Lists of text; a number is a position in its list."""
+
+    reviewers: list  # [user_count]
+    asins: list  # [item_count]
+    categories: list  # [cate_count]; cate_list has the number of an item's category
 
 
 def read_names(dataset, path=REMAP):
@@ -24,7 +28,8 @@ def read_names(dataset, path=REMAP):
     counts = (dataset.item_count, dataset.cate_count, dataset.user_count)
     if not (type(keys) is tuple and tuple(map(_count_of_texts, keys)) == counts
             and np.array_equal(cate_list, dataset.cate_list)):
-        raise UserError("%s is not of the data that the model trains on; run ./prepare_dataset.sh, then train again" % path)
+        raise UserError("%s is not of the data that the model trains on; run ./prepare_dataset.sh, then train again"
+                        % path)
     asins, categories, reviewers = keys
     return Names(reviewers, asins, categories)
 

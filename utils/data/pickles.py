@@ -1,10 +1,10 @@
 """Pickles that hold data and nothing else.
 
 A pickle may name any function and have it called while it is read, and these files are passed around.
-`load_parts` admits only what the project's files and the original's hold: NumPy arrays, pandas frames, tuples,
-lists, dictionaries, strings and numbers. Anything else is refused before it runs. What stands in for NumPy's own
-functions here makes arrays of plain types and of no other size than their data have: NumPy's would reserve any
-memory that they are asked for, and believe a type that calls numbers pointers.
+`load_parts` admits only the contents of the project's files and the original's: NumPy arrays, pandas frames, tuples,
+lists, dictionaries, strings and numbers. Anything else is refused before it runs. The stand-ins for NumPy's own
+functions make arrays of plain types and of the size of their data: NumPy's would reserve any memory that they are
+asked for, and believe a type that calls numbers pointers.
 """
 import copyreg
 import functools
@@ -39,14 +39,15 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state):
         _, shape, kind, column_major, data = state
+        element = 1 if kind.dtype == object else kind.dtype.itemsize  # data: a list of objects, or bytes
         if type(shape) is not tuple or any(type(length) is not int or length < 0 for length in shape) or (
-                len(data) != functools.reduce(operator.mul, shape, 1) * (kind.dtype.itemsize if kind.dtype != object else 1)):
+                len(data) != functools.reduce(operator.mul, shape, element)):
             raise pickle.UnpicklingError("it holds an array whose data are not of its size")
         super().__setstate__((1, shape, kind.dtype, bool(column_major), data))
 
 
 def _plain(part):
-    """`part` with NumPy's own arrays, itself, in a dictionary or among its elements."""
+    """Returns `part` with NumPy's arrays for `_Array`s: for itself, in a dictionary, or among its elements."""
     if isinstance(part, _Array):
         return part.view(np.ndarray)
     if type(part) is dict:
@@ -56,37 +57,25 @@ def _plain(part):
     return part
 
 
-def _reconstruct(kind, shape, code):
-    return np.ndarray.__new__(_Array, (0,), "b")
-
-
-def _from_buffer(data, kind, shape, order):
-    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
-
-
-def _scalar(kind, data):
-    value, = np.frombuffer(data, kind.dtype)
-    return value
-
-
 def _encode(text, encoding):
     if encoding != "latin1":  # how bytes are written in protocol 2
         raise pickle.UnpicklingError("it holds text in %.20s" % encoding)
     return text.encode(encoding)
 
 
-def _bytearray(data=b""):
-    return bytearray(memoryview(data))  # a number would be a size to reserve
-
-
-_ADMITTED = {  # (module, name) of all that a file may name: what takes its place, or None for itself
-    ("numpy", "dtype"): _Type, ("numpy", "ndarray"): "ndarray",
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+_ADMITTED = {  # (module, name) of all that a file may name: its stand-in, or None where it stands for itself
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy.core.multiarray", "_reconstruct"): lambda kind, shape, code: np.ndarray.__new__(_Array, (0,), "b"),
+    ("numpy.core.multiarray", "scalar"): lambda kind, data: np.frombuffer(data, kind.dtype).reshape(())[()],
+    ("numpy.core.numeric", "_frombuffer"):
+        lambda data, kind, shape, order: np.frombuffer(data, kind.dtype).reshape(shape, order=order),
     ("_codecs", "encode"): _encode,
-    ("builtins", "bytearray"): _bytearray,
-    ("pandas", "DataFrame"): None, ("pandas.core.frame", "DataFrame"): None,
-    ("pandas", "Categorical"): None, ("pandas.core.arrays.categorical", "Categorical"): None,
+    ("builtins", "bytearray"): lambda data=b"": bytearray(memoryview(data)),  # a number would be a size to reserve
+    ("pandas", "DataFrame"): None,
+    ("pandas.core.frame", "DataFrame"): None,
+    ("pandas", "Categorical"): None,
+    ("pandas.core.arrays.categorical", "Categorical"): None,
 }
 
 
@@ -113,9 +102,8 @@ def load_parts(path, remedy, frame=None):
 
     `frame` is called with the dictionary of a frame's columns (NumPy arrays), in place of pandas' DataFrame; where it
     is `dict`, frames come as such dictionaries, and pandas, which takes 0.3 s to import, is not needed.
-
-    `remedy` says in the imperative how the file is made; it ends the message of the `UserError` raised where the
-    file is missing, damaged, or holds anything but data.
+    Raises `UserError` where the file is missing, damaged, or holds anything but data; `remedy` ends its message and
+    says in the imperative how the file is made.
     """
     parts = []
     try:
@@ -133,27 +121,25 @@ def load_parts(path, remedy, frame=None):
 def dump_parts(path, parts):
     """Dumps the objects `parts` one after another into the file `path`, which is replaced when all are written.
 
-    A frame (default index only) is written as its constructor called with its columns, since what pandas itself
-    writes names parts of its inside that other versions lack.
+    A frame (default index only) is written as its constructor called with its columns, since a pickle of pandas' own
+    names internals that other versions lack.
     """
-    pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, and none need wait for it
-
+    reducers = dict(copyreg.dispatch_table)
+    pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, so it need not be
+    if pandas:
+        reducers.update({pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical})
     with replacing(path) as file:
         for part in parts:
             pickler = pickle.Pickler(file, protocol=4)  # the newest that Python 3.7 reads
-            pickler.dispatch_table = dict(copyreg.dispatch_table)
-            if pandas:
-                pickler.dispatch_table[pandas.DataFrame] = _reduce_frame
-                pickler.dispatch_table[pandas.Categorical] = _reduce_categorical
+            pickler.dispatch_table = reducers
             pickler.dump(part)
 
 
 def _reduce_frame(frame):
     if not np.array_equal(frame.index, np.arange(len(frame))):
         raise ValueError("only a frame with the default index can be written")
-    columns = {name: frame[name].array for name in frame.columns}
-    return type(frame), ({name: values if hasattr(values, "codes") else np.asarray(values)
-                          for name, values in columns.items()},)
+    columns = {name: column.array if hasattr(column, "cat") else column.to_numpy() for name, column in frame.items()}
+    return type(frame), (columns,)
 
 
 def _reduce_categorical(categorical):

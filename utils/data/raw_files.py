@@ -1,17 +1,18 @@
-"""The two raw Amazon files: their names, their known sums, and their unpacked content.
+"""The two raw Amazon files: their names, their known sums, their unpacked content and its lines.
 
-`python3 utils/data/raw_files.py verify FILE...` ends with an error where the content of a file, unpacked, is not that of
-the published one. Needs the standard library only, as 0_download_raw.sh runs it before anything is installed.
+`python3 utils/data/raw_files.py verify FILE...` ends with an error where the unpacked content of a file is not that of
+the published file. It needs the standard library alone, as 0_download_raw.sh runs it before anything is installed.
 """
 import fnmatch
 import hashlib
+import json
 import os
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import ROOT, UserError, run_main
+from utils.files import UserError, run_main
 
 KINDS = ("reviews", "meta")
 KNOWN_MD5 = {  # of the unpacked content
@@ -19,20 +20,16 @@ KNOWN_MD5 = {  # of the unpacked content
     "meta": "63cde52ffabc99467bb3a0c754359025",  # meta_Electronics.json
 }
 UNPACKED_LIMIT = 16 << 30  # bytes, several times the larger file: a file that unpacks without end is not read for ever
+LINE_LIMIT = 64 << 20  # bytes; a real line has thousands
+LINES_AT_ONCE = 256 << 10  # bytes; few enough for lines and their records to stay in the processor's cache
 _BLOCK = 8 << 20  # bytes; large, as the reading thread must win the interpreter lock a few times for each block
 _GZIP = 16 + zlib.MAX_WBITS  # header and trailer of gzip, its checksum included
-
-
-def default_folder():
-    """Returns the folder of the raw files: $RAW_DATA, else the project's raw_data."""
-    return os.environ.get("RAW_DATA") or os.path.join(ROOT, "raw_data")
 
 
 def find_raw_file(folder, kind):
     """Returns the path of the one raw file of `kind` ("reviews" or "meta") in `folder`.
 
-    Where a file is there both unpacked and gzipped, the unpacked one is taken. Raises `UserError` where there is
-    none, or where there are several.
+    An unpacked file is preferred to a gzipped one of its name. Raises `UserError` where there is none, or several.
     """
     pattern = "%s_Electronics*.json" % kind
     try:
@@ -40,86 +37,115 @@ def find_raw_file(folder, kind):
     except OSError as error:
         raise UserError("%s can't be listed (%s); run utils/0_download_raw.sh, or set RAW_DATA to the folder of the "
                         "raw files" % (folder, error.strerror)) from None
-    plain = fnmatch.filter(names, pattern)
-    found = plain + [name for name in fnmatch.filter(names, pattern + ".gz") if name[:-len(".gz")] not in plain]
-    if not found:
+    matches = fnmatch.filter(names, pattern)
+    matches += [name for name in fnmatch.filter(names, pattern + ".gz") if name[:-len(".gz")] not in matches]
+    if not matches:
         raise UserError("no %s[.gz] in %s; run utils/0_download_raw.sh, or put the file there" % (pattern, folder))
-    if len(found) > 1:
-        raise UserError("%s holds several files %s[.gz] (%s); leave one there" % (folder, pattern, ", ".join(found)))
-    return os.path.join(folder, found[0])
+    if len(matches) > 1:
+        raise UserError("%s holds several files %s[.gz] (%s); leave one there" % (folder, pattern, ", ".join(matches)))
+    return os.path.join(folder, matches[0])
 
 
-def check_sum(path, kind, found):
-    """Raises `UserError` unless `found`, the md5 of the unpacked content of `path`, is the known one of `kind`."""
-    expected = KNOWN_MD5[kind]
-    if found != expected:
+def read_mark(path):
+    """Returns the dictionary in `path`, a JSON file that describes the files beside it (sample.json, source.json).
+
+    None where there is no such file, {} where it is damaged.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            mark = json.load(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return mark if type(mark) is dict else {}
+
+
+def check_sum(path, kind, md5):
+    """Raises `UserError` unless `md5`, the sum of the unpacked content of `path`, is the known one of `kind`."""
+    if md5 != KNOWN_MD5[kind]:
         raise UserError("%s: the md5 of its unpacked content is %s, but %s is expected; fetch the file again, or set "
-                        "SKIP_CHECKSUM=1 for a data set of your own" % (path, found, expected))
+                        "SKIP_CHECKSUM=1 for a data set of your own" % (path, md5, KNOWN_MD5[kind]))
+
+
+def line_error(path, number, fault):
+    """Returns the `UserError` that names the line `number` (from 1) of a raw file."""
+    return UserError("%s, line %d: %s; mend the line or fetch the file again" % (path, number, fault))
 
 
 class RawFile:
     """The unpacked content of a raw file, gzipped or not, read once.
 
     Iterating gives blocks of bytes. A thread reads, unpacks and sums up one block ahead of the caller, which parses
-    the present one meanwhile. After the last block `md5` is the sum of the content. `on_read` is called with the
-    numbers of bytes read from the disk.
+    the present block meanwhile. After the last block `md5` is the sum of the content. `on_read` is called with the
+    number of bytes of each block that is read from the disk.
     Raises `UserError` where the file can't be read or unpacked, is empty, or unpacks to more than UNPACKED_LIMIT.
     """
 
-    def __init__(self, path, on_read=None):
+    def __init__(self, path, on_read=lambda count: None):
         self.path = path
         self.md5 = None
-        self._on_read = on_read or (lambda count: None)
+        self._on_read = on_read
 
     def __iter__(self):
         digest = hashlib.md5()
-        size = 0
         try:
             if not os.path.isfile(self.path):  # opening a pipe would wait for ever
                 raise FileNotFoundError("not a file")
             with open(self.path, "rb") as file, ThreadPoolExecutor(max_workers=1) as reader:
-                blocks = self._summed(_unpacked(self._packed(file)), digest)
-                ahead = reader.submit(next, blocks, None)
-                while True:
-                    block = ahead.result()
-                    if block is None:
-                        break
-                    size += len(block)
-                    if size > UNPACKED_LIMIT:
-                        raise UserError("%s unpacks to more than %d bytes; fetch it again" % (self.path, UNPACKED_LIMIT))
-                    ahead = reader.submit(next, blocks, None)
+                blocks = self._unpacked_blocks(file, digest)
+                block = next(blocks, None)
+                while block is not None:
+                    next_block = reader.submit(next, blocks, None)
                     yield block
+                    block = next_block.result()
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise UserError("%s can't be read (%s); fetch it again" % (self.path, reason)) from None
-        if not size:
-            raise UserError("%s is empty; fetch it again" % self.path)
         self.md5 = digest.hexdigest()
 
-    def _packed(self, file):
-        block = file.read(_BLOCK)
-        while block:
-            self._on_read(len(block))
-            yield block
-            block = file.read(_BLOCK)
+    def lines(self):
+        """Yields (number of the first from 1, a list of lines without their ends); a line ends with \\n alone.
 
-    @staticmethod
-    def _summed(blocks, digest):
-        for block in blocks:
+        Raises `UserError` as iterating does, and where a line is longer than LINE_LIMIT.
+        """
+        number, head = 1, b""  # the head of a line whose end is in a later block
+        for block in self:
+            start, end = 0, block.rfind(b"\n") + 1
+            while start < end:
+                stop = block.find(b"\n", min(start + LINES_AT_ONCE, end) - 1) + 1
+                lines = (head + block[start:stop - 1]).split(b"\n")
+                yield number, lines
+                number += len(lines)
+                start, head = stop, b""
+            head += block[end:]
+            if len(head) > LINE_LIMIT:
+                raise line_error(self.path, number, "longer than %d bytes" % LINE_LIMIT)
+        if head:
+            yield number, [head]
+
+    def _unpacked_blocks(self, file, digest):
+        blocks = self._packed_blocks(file)
+        size = 0
+        for block in _unpack(blocks) if file.peek(2).startswith(b"\x1f\x8b") else blocks:
+            size += len(block)
+            if size > UNPACKED_LIMIT:
+                raise UserError("%s unpacks to more than %d bytes; fetch it again" % (self.path, UNPACKED_LIMIT))
             digest.update(block)
             yield block
+        if not size:
+            raise UserError("%s is empty; fetch it again" % self.path)
+
+    def _packed_blocks(self, file):
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            self._on_read(len(block))
+            yield block
 
 
-def _unpacked(blocks):
-    """Yields `blocks`, unpacked where they begin as a gzip file does; several gzip members may follow each other."""
-    unpacker = None
-    for packed in blocks:
-        if unpacker is None:
-            if not packed.startswith(b"\x1f\x8b"):
-                yield packed
-                yield from blocks
-                return
-            unpacker = zlib.decompressobj(_GZIP)
+def _unpack(packed_blocks):
+    """Yields the content of a gzip file in blocks; several gzip members may follow each other."""
+    unpacker = zlib.decompressobj(_GZIP)
+    for packed in packed_blocks:
         while packed:
             if unpacker.eof:
                 packed = packed.lstrip(b"\0")  # a gzip file may be padded with zeros
@@ -129,7 +155,7 @@ def _unpacked(blocks):
             packed = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             if block:
                 yield block
-    if unpacker is not None and not unpacker.eof:
+    if not unpacker.eof:
         raise EOFError("the gzip file is cut off")
 
 
