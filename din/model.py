@@ -18,10 +18,8 @@ Zhou et al. 2017, "Deep Interest Network for Click-Through Rate Prediction", arX
 
 Axes: B users in a batch, C candidates per user, N history items in the batch altogether, H = 128 behaviour width.
 """
-import functools
-
 from utils.base_model import BaseModel
-from utils.layers import dense, mlp, pair_dense, sigmoid_mlp, soft_pooling, width_of
+from utils.layers import dense, mlp, pair_mlp, soft_pooling, width_of
 from utils.tf1 import tf
 
 
@@ -35,23 +33,8 @@ class Model(BaseModel):
         with tf.name_scope("embedding"):
             k, q = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("attention"):
-            self.attention = attention(q, k, history.segments)                  # [N, C]
+            self.attention = pair_mlp(q, k, history.segments) / width_of(k) ** 0.5  # [N, C]
             u = soft_pooling(self.attention, k, history)                        # [B, C, H]
             u = dense(u, width_of(k), "hist_fcn", norm="batch_normalization")   # [B, C, H]
         with tf.name_scope("mlp"):
             return mlp([u, q, u * q], self.activation) + self.item_bias(candidate)
-
-
-def attention(q, k, segments):
-    """How much each history item matters to each candidate: the a of the paper's equation 3, before the softmax.
-
-    Args:
-      q: [B, C, H] candidates.
-      k: [N, H] history items.
-      segments: [N] whose history each of these is in, ascending.
-
-    Returns:
-      [N, C].
-    """
-    first_layer = functools.partial(pair_dense, q, k, segments)  # dense([q, k, q - k, q * k])
-    return sigmoid_mlp(first_layer, (80, 40, 1), ("f1_att", "f2_att", "f3_att")) / width_of(k) ** 0.5

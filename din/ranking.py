@@ -31,7 +31,7 @@ import numpy as np
 
 from utils.engine.embeddings import ScoredItems
 from utils.engine.session import aligned
-from utils.layers import dense_kernel, mlp_after_first, pair_kernels
+from utils.layers import dense_kernel, mlp_after_first, on_tanh, pair_kernels
 from utils.tf1 import tf
 from utils.towers import gpu_names
 
@@ -92,7 +92,7 @@ class Ranking:
         self._category_kernels = session.make_callable(tf.matmul(a[:, :, half:], basis), [self._ids, basis],
                                                        in_caller=True)          # [n, 81, M]
 
-        k_2, k_3 = (_on_tanh(*dense_kernel(*layer)) for layer in ((80, 40, "f2_att"), (40, 1, "f3_att")))
+        k_2, k_3 = (_transposed(*on_tanh(*dense_kernel(*layer))) for layer in ((80, 40, "f2_att"), (40, 1, "f3_att")))
         k_2 = tf.concat([k_2 / 2, ONE * tf.one_hot([80], 81)], axis=0)
         k_2, k_3 = map(tf.constant, session.run([k_2, k_3 / width ** 0.5]))     # [41, 81], [1, 41]
         several = [] if self._history_items == 1 else [None]
@@ -177,9 +177,9 @@ class Ranking:
             pass  # an error in a thread is raised here
 
 
-def _on_tanh(kernel, bias):
-    """The layer tanh(z / 2) -> sigmoid(z) kernel + bias as a matrix [O, I + 1], for a unit of 1 behind the others."""
-    return tf.transpose(tf.concat([kernel / 2, [bias + tf.reduce_sum(kernel / 2, axis=0)]], axis=0))
+def _transposed(kernel, bias):
+    """A layer's kernel and bias as a matrix [O, I + 1], for a unit of 1 behind the others."""
+    return tf.transpose(tf.concat([kernel, [bias]], axis=0))
 
 
 def _in_turn(session, function, pieces, shared):

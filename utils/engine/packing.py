@@ -88,21 +88,14 @@ class Packer:
 
     def pack_for_training(self, batches):
         """The `PackedBatch` of each of `batches`, a list."""
-        return list(map(PackedBatch, batches, self._pack(batches, _Grouped)))
-
-    def pack_for_scoring(self, batch):
-        """What to feed to score `batch` alone, [S]: rows are looked up as they come, and no gradients are added."""
-        return self._pack([batch], _Ungrouped)[0]
-
-    def _pack(self, batches, grouped):
         candidates = [batch.candidates.reshape(-1) for batch in batches]
         ids = np.concatenate([part for batch, flat in zip(batches, candidates) for part in (batch.history, flat)])
         users, items, pairs = (np.array([len(part) for part in parts], np.int32) for parts in (
             [batch.lengths for batch in batches], [batch.history for batch in batches], candidates))
         rows = items + pairs
-        groups = (grouped(ids, rows, self._catalogue.item_count),
-                  grouped(self._cate_list[ids], rows, self._catalogue.cate_count),
-                  grouped(np.concatenate(candidates), pairs, self._catalogue.item_count))
+        groups = (_Groups(ids, rows, self._catalogue.item_count),
+                  _Groups(self._cate_list[ids], rows, self._catalogue.cate_count),
+                  _Groups(np.concatenate(candidates), pairs, self._catalogue.item_count))
         of_items, of_cates, of_biases = groups
         # An item's row, and after all items' its category's, are side by side.
         distinct = np.diff(of_items.starts).astype(np.int32)
@@ -118,13 +111,13 @@ class Packer:
         for number, (batch, (next_row, next_history, next_pair)) in enumerate(zip(batches, starts)):
             middle, after = row + len(batch.history), number + 1  # its candidates begin in the middle
             candidate_rows = np.column_stack([index[middle:next_row], of_biases.index[pair:next_pair]])
-            packed.append(np.concatenate([
+            packed.append(PackedBatch(batch, np.concatenate([
                 headers[number], of_items.distinct[item[number]:item[after]],
                 of_cates.distinct[cate[number]:cate[after]], of_biases.distinct[bias[number]:bias[after]],
                 of_items.sums[row:next_row], of_cates.sums[row:next_row], of_biases.sums[pair:next_pair],
                 index[row:middle].reshape(-1), candidate_rows.reshape(-1), ranks[2 * row:2 * middle],
                 ranks[2 * middle:2 * next_row], of_biases.ranks[pair:next_pair], segments[history:next_history],
-                batch.lengths, batch.labels.reshape(-1).view(np.int32)]))
+                batch.lengths, batch.labels.reshape(-1).view(np.int32)])))
             row, history, pair = next_row, next_history, next_pair
             time.sleep(0)  # another thread trains meanwhile, and has the interpreter when this one sleeps
         return packed
@@ -155,7 +148,7 @@ def _starts(sizes):
     return np.append(0, np.cumsum(sizes, dtype=np.int64))
 
 
-class _Grouped:
+class _Groups:
     """The equal ids within each of several batches, brought together.
 
     Args:
@@ -188,11 +181,3 @@ class _Grouped:
         self.index, self.ranks = np.empty_like(number), np.empty_like(number)
         self.index[order] = self.sums
         self.ranks[order] = np.arange(len(ids), dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
-
-
-class _Ungrouped:
-    """As `_Grouped`, of one batch, equal ids left apart."""
-
-    def __init__(self, ids, sizes, count):
-        self.distinct, self.starts = ids, _starts(sizes)
-        self.index = self.ranks = self.sums = np.arange(len(ids), dtype=np.int32)

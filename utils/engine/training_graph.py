@@ -29,6 +29,7 @@ class TrainingGraph:
       attention: of each tower, [N, C], what the model sets; empty where it has no attention.
       loss: [] mean sigmoid cross-entropy over the recommendations of a batch, of all workers' shares of it.
       variables: the trainable variables; `gradients` are the loss's, before clipping, and `update` applies them.
+      pack_for_training: the function that gives the `PackedBatch`, which `train` takes, of each of a list of batches.
       global_step: [] number of updates done.
       saver: of all variables, the optimizer's included.
     """
@@ -39,7 +40,7 @@ class TrainingGraph:
         self._several_workers = cluster.count > 1
         devices = device_names(num_accelerators)
         towers = [device for device in devices for _ in range(shards)]
-        self._packer = Packer(catalogue, len(towers), item_parts=shards)
+        self.pack_for_training = Packer(catalogue, len(towers), item_parts=shards).pack_for_training
         self.packed = tf.placeholder(tf.int32, [None], "packed")
         with tf.device(HOST):
             self.learning_rate, distinct, shares = unpack(self.packed, len(towers), item_parts=shards)
@@ -99,10 +100,6 @@ class TrainingGraph:
         self._train = session.make_callable([self.loss, self.update], [self.packed] + (
             [self.recommendations] if self._several_workers else []))
 
-    def pack_for_training(self, batches):
-        """The `PackedBatch` of each of `batches`, a list: what `train` takes."""
-        return self._packer.pack_for_training(batches)
-
     def train(self, batch, learning_rate, recommendations=None, trace=None):
         """Updates the variables once on the whole of `batch`, a `PackedBatch`; returns its loss before the update.
 
@@ -116,7 +113,8 @@ class TrainingGraph:
         return float(self.session.run([self.loss, self.update], {self.packed: batch.packed}, options, trace)[0])
 
     def _pack_for_scoring(self, batch):
-        return self._packer.pack_for_scoring(batch._replace(labels=np.zeros(batch.candidates.shape, np.float32)))
+        unlabelled = batch._replace(labels=np.zeros(batch.candidates.shape, np.float32))
+        return self.pack_for_training([unlabelled])[0].packed
 
     def score(self, batch):
         """Returns the logits [B, C] of `batch`, a `Batch`; many candidates are scored in several calls."""
