@@ -186,11 +186,10 @@ def begin(folder, command, settings):
 def _git_files(folder):
     """The files below `folder` that git tracks."""
     try:
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=folder, check=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL).stdout.decode().split("\0")
+        names = subprocess.check_output(["git", "ls-files", "-z"], cwd=folder, stderr=subprocess.DEVNULL).decode()
     except (OSError, subprocess.CalledProcessError):
         return set()
-    return {os.path.join(folder, name) for name in names if name}
+    return {os.path.join(folder, name) for name in names.split("\0") if name}
 
 
 def main():
@@ -202,7 +201,7 @@ def main():
     begin_parser.add_argument("settings", nargs="*", help="what else the results depend on")
     has_parser = actions.add_parser("has", help="exit status 1: it has not")
     has_parser.add_argument("stage", choices=sorted(COLUMNS))
-    columns = ("model", "batch_size", "num_accelerators", "num_workers")
+    columns = [column for column in KEY if column != "dataset"]
     for column in columns:
         has_parser.add_argument(column)
     actions.add_parser("end")

@@ -18,11 +18,11 @@ MAX_MARKERS = 12  # of a curve
 NUMBER = "{x:,.10g}"  # a tick's format
 
 # The panels of a plot: (title, column) of each; of curves, (column, label).
-THROUGHPUT = (("system: wall clock of the whole script", RATES[0]),
-              ("accelerator: inside the session's calls", RATES[1]))
-LATENCY = (("p50: half of the batches take less", "latency_ms_p50"),
-           ("p99: one batch in 100 takes longer", "latency_ms_p99"))
-CURVES = (("step", "step"), ("seconds", "seconds since the start of training, evaluations included"))
+THROUGHPUT_PANELS = (("system: wall clock of the whole script", RATES[0]),
+                     ("accelerator: inside the session's calls", RATES[1]))
+LATENCY_PANELS = (("p50: half of the batches take less", "latency_ms_p50"),
+                  ("p99: one batch in 100 takes longer", "latency_ms_p99"))
+CURVE_PANELS = (("step", "step"), ("seconds", "seconds since the start of training, evaluations included"))
 
 
 class Plot(typing.NamedTuple):
@@ -35,12 +35,12 @@ class Plot(typing.NamedTuple):
 def plots_of(results):
     """Yields the Plots of one data set, whose rows by stage are `results`."""
     if results["train"]:
-        yield _against_batch_size("throughput_training", "Training throughput", results["train"], THROUGHPUT,
+        yield _against_batch_size("throughput_training", "Training throughput", results["train"], THROUGHPUT_PANELS,
                                   "recommendations per second", "recommendations per accelerator")
     if results["infer"]:
-        yield _against_batch_size("throughput_inference", "Inference throughput", results["infer"], THROUGHPUT,
+        yield _against_batch_size("throughput_inference", "Inference throughput", results["infer"], THROUGHPUT_PANELS,
                                   "recommendations per second", "users per accelerator")
-        yield _against_batch_size("latency", "Inference latency", results["infer"], LATENCY,
+        yield _against_batch_size("latency", "Inference latency", results["infer"], LATENCY_PANELS,
                                   "milliseconds per batch", "users per accelerator")
     yield from learning_curves(results["curves"])
 
@@ -92,8 +92,8 @@ def _curves(name, subject, lines):
     """A Plot of GAUC against step and seconds."""
     name, subject, image = "gauc_" + name, "GAUC during training, " + subject, io.BytesIO()
     title = _title(subject, [row for _, rows in lines for row in rows])
-    with plots.drawing(image, title, WIDTH, HEIGHT, len(CURVES), sharey=True) as (figure, axes):
-        for axis, (column, label) in zip(axes[:, 0], CURVES):
+    with plots.drawing(image, title, WIDTH, HEIGHT, len(CURVE_PANELS), sharey=True) as (figure, axes):
+        for axis, (column, label) in zip(axes[:, 0], CURVE_PANELS):
             _draw(axis, lines, column, "gauc", MAX_MARKERS)
             axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.xaxis.set_major_formatter(NUMBER)

@@ -15,7 +15,7 @@ CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
 BEST = ("best_gauc", "best_auc")
 FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS
 INFERENCE = RUN + RATES + ("latency_ms_p50", "latency_ms_p99") + CLOCKS + ("gauc", "auc", "checkpoint_step")
-PUBLISHED = ("model", "metric", "value", "settings", "source", "data")
+PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
@@ -75,7 +75,7 @@ def page(folder, results, sections, published):
     if published:
         title = "Published, " + ", ".join(dict.fromkeys(_data_name(row["data"]) for row in published))
         body += ["<h2>Published figures</h2>", "<p>None of these was measured here.</p>",
-                 _table(title, _columns(PUBLISHED, published))]
+                 _table(title, _columns(PUBLISHED_TABLE, published))]
     return PAGE.substitute(head="\n".join(head), body="\n".join(body))
 
 
