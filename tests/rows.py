@@ -6,12 +6,14 @@ from utils.files import run_main
 from utils.results import COLUMNS, CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS, csv_name
 
 TRAIN = dict(zip(TRAIN_COLUMNS, (
-    "din", "sample_small", "256", "1", "2", "1032", "264000", "20.500", "12878.0", "9.250", "28540.5", "0.496248", "0.914300",
-    "0.915963", "0.924300", "0.925963", "600", "adam", "0.001", "1234", "CPU AMD EPYC (2 cores)", "2.21.0", "1")))
+    "din", "sample_small", "256", "1", "2", "1032", "264000", "20.500", "12878.0", "9.250", "28540.5", "0.496248",
+    "0.914300", "0.915963", "0.924300", "0.925963", "600", "adam", "0.001", "1234", "CPU AMD EPYC (2 cores)", "2.21.0",
+    "1")))
 INFER = dict(zip(INFER_COLUMNS, (
     "din", "sample_small", "256", "1", "20000", "2.900", "6896.6", "0.150", "133333.3", "3.570", "7.854", "0.924300",
     "0.925963", "600", "CPU AMD EPYC (2 cores)", "2.21.0", "1")))
-CURVE = dict(zip(CURVES_COLUMNS, ("din", "sample_small", "256", "1", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900")))
+CURVE = dict(zip(CURVES_COLUMNS, (
+    "din", "sample_small", "256", "1", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900")))
 ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE}
 
 

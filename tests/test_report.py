@@ -1,4 +1,4 @@
-"""The report: what its page holds, what its plots draw, and what it does with results that are missing, mixed or hostile."""
+"""The report: what its page holds, what its plots draw, how it takes results that are missing, mixed or hostile."""
 import base64
 import csv
 import html.parser
@@ -18,6 +18,8 @@ import pytest
 from tests.rows import TRAIN, error_of, write_rows
 from utils import report
 from utils.files import ROOT
+from utils.reports import figures
+from utils.reports.names import heading
 from utils.results import COLUMNS, PUBLISHED, RESULTS, csv_name
 
 VOID = ("meta", "img")
@@ -25,7 +27,7 @@ HOSTILE = '<script>alert("1")</script>&$\\frac{$_^%'
 
 
 class Page(html.parser.HTMLParser):
-    """A page read back: its tables by title, headings, images, attributes and text. Tags that are not closed are an error."""
+    """A page read back: its tables by title, headings, images, attributes and text. No tag may stay open."""
 
     def __init__(self, folder):
         super().__init__()
@@ -73,8 +75,8 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The lines that are drawn, (label, x, y) each, and the titles of the plots, in lists that fill up."""
+def plot_log(monkeypatch):
+    """Two lists that fill up: the lines of the plots, (label, x, y) each, and the plots' titles."""
     lines, titles = [], []
 
     def plot(axis, x, y, label, **style):
@@ -91,14 +93,15 @@ def drawn(monkeypatch):
 
 
 def curve(gaucs, **changes):
-    return [dict(changes, step=str(100 * index), seconds=str(0.5 + index), gauc=str(gauc), train_loss="0.6" if index else "")
-            for index, gauc in enumerate(gaucs)]
+    return [dict(changes, step=str(100 * index), seconds=str(0.5 + index), gauc=str(gauc),
+                 train_loss="0.6" if index else "") for index, gauc in enumerate(gaucs)]
 
 
 def write_all(folder):
     """Results of two models at two batch sizes."""
     runs = [{"model": model, "batch_size": size, "system_recommendations_per_second": "%d.5" % rate}
-            for model, size, rate in (("din", "256", 100), ("din", "1024", 300), ("pnn", "256", 200), ("pnn", "1024", 500))]
+            for model, size, rate in (("din", "256", 100), ("din", "1024", 300),
+                                      ("pnn", "256", 200), ("pnn", "1024", 500))]
     write_rows(folder, "train", *runs)
     write_rows(folder, "infer", *runs)
     write_rows(folder, "curves", *[row for run in runs for row in curve(
@@ -106,8 +109,8 @@ def write_all(folder):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder with results and their report, to be looked at."""
+def report_folder(tmp_path_factory):
+    """A folder with results and their report, which tests leave as it is."""
     folder = tmp_path_factory.mktemp("made")
     write_all(folder)
     assert report.make_report(str(folder)) == str(folder / "report.html")
@@ -115,9 +118,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def remade(made, tmp_path):
-    """A copy of it, to be changed."""
-    for path in made.iterdir():
+def folder_copy(report_folder, tmp_path):
+    """A copy of `report_folder`, which a test may change."""
+    for path in report_folder.iterdir():
         shutil.copy(str(path), str(tmp_path))
     return tmp_path
 
@@ -126,8 +129,8 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_page_is_well_formed_and_whole_in_itself(made):
-    page = Page(made)
+def test_the_page_is_well_formed_and_whole_in_itself(report_folder):
+    page = Page(report_folder)
     assert page.source.startswith("<!DOCTYPE html>\n")
     assert not page.tags & {"script", "link", "iframe", "object", "base"} and "url(" not in page.source
     assert "@import" not in page.source and not re.search(r"(?:https?:)?//", re.sub(r"base64,[^\"]*", "", page.source))
@@ -136,12 +139,12 @@ def test_the_page_is_well_formed_and_whole_in_itself(made):
     assert all(value for tag, name, value in page.attributes if name == "alt")
 
 
-def test_the_page_embeds_the_plots_that_lie_beside_it(made):
-    beside = {path.name: path.read_bytes() for path in made.glob("*.png")}
-    assert set(beside) == {name + "_sample_small.png" for name in (
+def test_the_page_embeds_the_plots_that_lie_beside_it(report_folder):
+    pngs = {path.name: path.read_bytes() for path in report_folder.glob("*.png")}
+    assert set(pngs) == {name + "_sample_small.png" for name in (
         "throughput_training", "throughput_inference", "latency", "gauc_batch_256", "gauc_batch_1024")}
-    assert sorted(Page(made).images()) == sorted(beside.values())
-    for png in beside.values():
+    assert sorted(Page(report_folder).images()) == sorted(pngs.values())
+    for png in pngs.values():
         assert png.startswith(b"\x89PNG\r\n\x1a\n")
         pixels = (matplotlib.image.imread(io.BytesIO(png))[:, :, :3] * 255).round()
         assert min(pixels.shape[:2]) > 500
@@ -149,17 +152,17 @@ def test_the_page_embeds_the_plots_that_lie_beside_it(made):
             assert (pixels == np.array(colour)).all(axis=2).sum() > 100
 
 
-def test_the_tables_hold_the_csvs(made):
-    page = Page(made)
+def test_the_tables_hold_the_csvs(report_folder):
+    page = Page(report_folder)
     mark = ": sample_small (generated sample, no real data)"
     for stage, titles in (("train", ("Training, how fast", "Training, how good")), ("infer", ("Inference",))):
-        with open(str(made / csv_name(stage)), newline="") as file:
+        with open(str(report_folder / csv_name(stage)), newline="") as file:
             rows = list(csv.DictReader(file))
-        shown = [dict(item for title in titles for item in page.rows(title + mark)[index].items())
-                 for index in range(len(rows))]
-        for row, cells in zip(rows, shown):
+        table_rows = [dict(item for title in titles for item in page.rows(title + mark)[index].items())
+                      for index in range(len(rows))]
+        for row, cells in zip(rows, table_rows):
             for column in COLUMNS[stage]:
-                assert column == "dataset" or cells[report.heading(column)] == row[column], column
+                assert column == "dataset" or cells[heading(column)] == row[column], column
         assert [len(page.rows(title + mark)) for title in titles] == [len(rows)] * len(titles)
 
 
@@ -181,19 +184,20 @@ def test_published_figures_stand_beside_what_was_measured_and_say_what_they_are(
     with open(os.path.join(RESULTS, PUBLISHED), newline="") as file:
         published = list(csv.DictReader(file))
     assert page.rows("Published, Amazon Electronics") == [
-        {report.heading(column): value for column, value in row.items()} for row in published]
+        {heading(column): value for column, value in row.items()} for row in published]
     din, pnn = page.rows("Training, how good: sample_small (generated sample, no real data)")
     authors, fuxictr = ("best GAUC published, Amazon Electronics (%s)" % source for source in (
         "authors' DeepInterestNetwork repository", "FuxiCTR / BARS benchmark"))
     assert (din[authors], pnn[authors], din[fuxictr], pnn[fuxictr]) == ("0.8698", "0.8679", "0.8835", "")
     speed = page.rows("Training, how fast: sample_small (generated sample, no real data)")[0]
-    assert speed["seconds per epoch published, Amazon Electronics (authors' DeepInterestNetwork repository)"] == "1009, 1337"
+    assert speed["seconds per epoch published, Amazon Electronics (authors' DeepInterestNetwork repository)"] == (
+        "1009, 1337")
 
 
-def test_a_line_joins_the_batch_sizes_of_a_model_and_a_curve_the_evaluations_of_a_run(tmp_path, drawn):
+def test_a_line_joins_the_batch_sizes_of_a_model_and_a_curve_the_evaluations_of_a_run(tmp_path, plot_log):
     write_all(tmp_path)
     report.make_report(str(tmp_path))
-    lines, _ = drawn
+    lines, _ = plot_log
     assert lines[:2] == [("din", [256, 1024], [100.5, 300.5]), ("pnn", [256, 1024], [200.5, 500.5])]
     assert lines.count(("din", [256, 1024], [3.57, 3.57])) == 1  # p50
     for model in ("din", "pnn"):
@@ -201,30 +205,31 @@ def test_a_line_joins_the_batch_sizes_of_a_model_and_a_curve_the_evaluations_of_
         assert lines.count((model, [0.5, 1.5, 2.5], [0.5, 0.61, 0.7])) == 2
 
 
-def test_one_model_at_several_batch_sizes_has_its_curves_in_one_plot(tmp_path, drawn):
+def test_one_model_at_several_batch_sizes_has_its_curves_in_one_plot(tmp_path, plot_log):
     write_rows(tmp_path, "curves", *(curve((0.5, 0.6), batch_size="1024") + curve((0.5, 0.7), batch_size="256")
                                      + curve((0.5, 0.8), batch_size="256", num_accelerators="2")))
     report.make_report(str(tmp_path))
     assert [path.name for path in tmp_path.glob("*.png")] == ["gauc_din_sample_small.png"]
-    assert drawn[0][:3] == [("256", [0, 100], [0.5, 0.7]), ("256 x 2 accelerators", [0, 100], [0.5, 0.8]),
-                            ("1024", [0, 100], [0.5, 0.6])]
+    assert plot_log[0][:3] == [("256", [0, 100], [0.5, 0.7]), ("256 x 2 accelerators", [0, 100], [0.5, 0.8]),
+                               ("1024", [0, 100], [0.5, 0.6])]
 
 
-@pytest.mark.parametrize("column, value", [("num_accelerators", "2"), ("optimizer", "sgd"), ("seed", "5"), ("epochs", "9"),
-                                           ("learning_rate", "0.5"), ("device", "H200"), ("tensorflow", "1.15.5")])
-def test_runs_that_were_made_otherwise_are_no_part_of_a_line(tmp_path, drawn, column, value):
+@pytest.mark.parametrize("column, value", [
+    ("num_accelerators", "2"), ("optimizer", "sgd"), ("seed", "5"), ("epochs", "9"), ("learning_rate", "0.5"),
+    ("device", "H200"), ("tensorflow", "1.15.5")])
+def test_runs_that_were_made_otherwise_are_no_part_of_a_line(tmp_path, plot_log, column, value):
     write_rows(tmp_path, "train", {}, {"batch_size": "512", column: value}, {"model": "pnn"})
     report.make_report(str(tmp_path))
-    labels = {"din, %s %s" % (report.heading(column), text): x for text, x in ((TRAIN[column], [256]), (value, [512]))}
-    assert {label: x for label, x, _ in drawn[0] if label.startswith("din")} == labels
-    assert sum(label.startswith("pnn") for label, _, _ in drawn[0]) == 2  # a line in either panel
+    labels = {"din, %s %s" % (heading(column), text): x for text, x in ((TRAIN[column], [256]), (value, [512]))}
+    assert {label: x for label, x, _ in plot_log[0] if label.startswith("din")} == labels
+    assert sum(label.startswith("pnn") for label, _, _ in plot_log[0]) == 2  # a line in either panel
 
 
-def test_data_sets_are_kept_apart_and_samples_are_marked(tmp_path, drawn):
+def test_data_sets_are_kept_apart_and_samples_are_marked(tmp_path, plot_log):
     for stage in COLUMNS:
         write_rows(tmp_path, stage, {"dataset": "amazon_electronics"}, {"batch_size": "1024"})
     report.make_report(str(tmp_path))
-    lines, titles = drawn
+    lines, titles = plot_log
     assert lines and all(len(x) == 1 for _, x, _ in lines)
     page = Page(tmp_path)
     marked, unmarked = "sample_small (generated sample, no real data)", "amazon_electronics"
@@ -269,8 +274,9 @@ def test_the_page_says_which_machine_and_when(tmp_path):
 def test_hostile_text_is_shown_letter_by_letter(tmp_path):
     names = {"model": "_" + HOSTILE, "dataset": "../" + HOSTILE + "\n\x00数", "device": HOSTILE, "tensorflow": HOSTILE}
     for stage in COLUMNS:
-        write_rows(tmp_path, stage, *[{column: value + ending for column, value in names.items() if column in COLUMNS[stage]}
-                                      for ending in ("", "?")])
+        write_rows(tmp_path, stage, *[
+            {column: value + ending for column, value in names.items() if column in COLUMNS[stage]}
+            for ending in ("", "?")])
     if sys.version_info < (3, 11):  # whose csv module takes no NUL
         for stage in COLUMNS:
             path = tmp_path / csv_name(stage)
@@ -285,23 +291,24 @@ def test_hostile_text_is_shown_letter_by_letter(tmp_path):
 
 
 @pytest.mark.parametrize("stage, column, value", [
-    ("train", "system_recommendations_per_second", "fast"), ("train", "batch_size", "0"), ("infer", "latency_ms_p99", "nan"),
-    ("infer", "gauc", "-0.5"), ("curves", "seconds", "inf"), ("curves", "step", ""), ("train", "final_loss", "1e300")])
-def test_a_report_that_fails_leaves_the_old_one(remade, monkeypatch, stage, column, value):
-    write_rows(remade, stage, {}, {column: value})
-    before = contents(remade)
-    assert error_of(report.main, monkeypatch, "--results", remade) == (
-        "error: %s has %r as a %s; mend it or move it away" % (remade / csv_name(stage), value, column))
-    assert contents(remade) == before
+    ("train", "system_recommendations_per_second", "fast"), ("train", "batch_size", "0"),
+    ("infer", "latency_ms_p99", "nan"), ("infer", "gauc", "-0.5"), ("curves", "seconds", "inf"), ("curves", "step", ""),
+    ("train", "final_loss", "1e300")])
+def test_a_report_that_fails_leaves_the_old_one(folder_copy, monkeypatch, stage, column, value):
+    write_rows(folder_copy, stage, {}, {column: value})
+    before = contents(folder_copy)
+    assert error_of(report.main, monkeypatch, "--results", folder_copy) == (
+        "error: %s has %r as a %s; mend it or move it away" % (folder_copy / csv_name(stage), value, column))
+    assert contents(folder_copy) == before
 
 
-def test_a_report_that_can_not_be_drawn_leaves_the_old_one(remade, monkeypatch):
-    write_rows(remade, "infer", {"batch_size": "2048"})
-    before = contents(remade)
-    monkeypatch.setattr(report, "learning_curves", lambda rows: 1 / 0)  # the last of the plots
+def test_a_report_that_can_not_be_drawn_leaves_the_old_one(folder_copy, monkeypatch):
+    write_rows(folder_copy, "infer", {"batch_size": "2048"})
+    before = contents(folder_copy)
+    monkeypatch.setattr(figures, "learning_curves", lambda rows: 1 / 0)  # the last of the plots
     with pytest.raises(ZeroDivisionError):
-        report.make_report(str(remade))
-    assert contents(remade) == before
+        report.make_report(str(folder_copy))
+    assert contents(folder_copy) == before
 
 
 def test_no_results_at_all_is_an_error(tmp_path, monkeypatch):

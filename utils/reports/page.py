@@ -1,0 +1,134 @@
+"""The page of the report, HTML that needs no other file: what was measured where and when, plots and tables."""
+import base64
+import html
+import os
+import string
+import time
+from operator import itemgetter
+
+from utils.reports.names import dataset_label, heading, is_sample, machines_of
+from utils.results import FLAGS, MACHINE, RATES, TEXTS, csv_name, training_of
+
+# The tables' columns; the data set is in their titles. What is read first comes first: a telephone shows three.
+RUN = ("model", "batch_size", "num_accelerators")
+CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
+BEST = ("best_gauc", "best_auc")
+FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS
+INFERENCE = RUN + RATES + ("latency_ms_p50", "latency_ms_p99") + CLOCKS + ("gauc", "auc", "checkpoint_step")
+PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
+
+PAGE = string.Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>DeepInterest: benchmark results</title>
+<style>
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; color: #111; background: #fff;
+       font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.2; }
+h3 { margin: 1.5rem 0 0; break-after: avoid; font-size: 1rem; overflow-wrap: anywhere; }
+h2 { margin-top: 2.5rem; border-bottom: 2px solid #111; font-size: 1.3rem; overflow-wrap: anywhere; }
+ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
+.sample { padding: .4rem .8rem; border-left: .4rem solid #d55e00; background: #fdf0e6; overflow-wrap: anywhere; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem; }
+figure { margin: 0; break-inside: avoid; }
+img { display: block; max-width: 100%; height: auto; }
+.table { margin-bottom: 1.5rem; overflow-x: auto; }
+table { width: max-content; border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { max-width: 24rem; padding: .3rem .6rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
+th { max-width: 10rem; border-bottom: 1px solid #111; line-height: 1.25; vertical-align: bottom; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
+.figure { text-align: right; }
+@page { size: landscape; margin: 1.2cm; }
+@media print { body { max-width: none; padding: 0; font-size: .8rem; } .table { overflow: visible; }
+               table { width: auto; font-size: .5rem; } th, td { padding: .15rem .25rem; } }
+</style>
+</head>
+<body>
+<h1>DeepInterest: benchmark results</h1>
+$head
+<p>System figures count the wall clock of the whole script, start-up and evaluation included; accelerator figures only \
+the time inside the session's training or scoring calls. GAUC is the share of test users whose purchase scores higher \
+than their negative. A line joins runs with the same flags.</p>
+$body
+</body>
+</html>
+""")
+
+
+def page(folder, results, sections, published):
+    """The HTML of a report on `results`, rows by stage of the CSVs in `folder`; `sections` are HTML by data set."""
+    head, body = [], list(sections.values())
+    samples = [dataset for dataset in sections if is_sample(dataset)]
+    if samples:
+        head.append('<p class="sample" role="note"><strong>%s sample data.</strong> %s: generated, so their figures '
+                    "can be compared with each other, and not with published ones.</p>" % (
+                        "Only" if len(samples) == len(sections) else "Partly", html.escape(", ".join(samples))))
+    items = ["Machine: %s" % machine for machine in machines_of(results["train"] + results["infer"])]
+    for stage, rows in results.items():
+        if rows:
+            date = time.localtime(os.path.getmtime(os.path.join(folder, csv_name(stage))))
+            items.append("%s of %s: %d row%s" % (
+                csv_name(stage), time.strftime("%Y-%m-%d %H:%M", date), len(rows), "" if len(rows) == 1 else "s"))
+    head.append("<ul>%s</ul>" % "".join("<li>%s</li>" % html.escape(item) for item in items))
+    if published:
+        title = "Published, " + ", ".join(dict.fromkeys(_data_name(row["data"]) for row in published))
+        body += ["<h2>Published figures</h2>", "<p>None of these was measured here.</p>",
+                 _table(title, _columns(PUBLISHED_TABLE, published))]
+    return PAGE.substitute(head="\n".join(head), body="\n".join(body))
+
+
+def section(dataset, results, figures, published):
+    """The HTML of one data set: its rows by stage, `results`, and its Plots, `figures`."""
+    label, train, infer = dataset_label(dataset), results["train"], results["infer"]
+    parts = ["<h2>%s</h2>" % html.escape(label), '<div class="plots">']
+    for plot in figures:
+        source = csv_name("curves") if plot.name.startswith("gauc") else "the tables below"
+        parts.append('<figure><img src="data:image/png;base64,%s" alt="%s"></figure>' % (
+            base64.b64encode(plot.png).decode(),
+            html.escape("%s: %s. The figures are in %s." % (plot.title, label, source))))
+    parts.append("</div>")
+    if train:
+        parts.append(_table("Training, how fast: " + label, (
+            _columns(RUN + RATES + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
+            + _columns(FLAGS + MACHINE, train))))
+        parts.append(_table("Training, how good: " + label, (
+            _columns(RUN + BEST, train) + _published_columns(BEST, train, published) + _columns(FINAL, train))))
+    if infer:
+        trainings = [training_of(row, train) or dict.fromkeys(FLAGS, "") for row in infer]
+        flags = [("trained with: " + heading(flag), [row[flag] for row in trainings], True) for flag in FLAGS]
+        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + flags + _columns(MACHINE, infer)))
+    return "\n".join(parts)
+
+
+def _table(title, columns):
+    """A table below its title, in a box that scrolls; of each column: header, texts, and whether they are figures."""
+    headers, texts, kinds = zip(*columns)
+
+    def line(tag, cells):
+        return "<tr>%s</tr>" % "".join("<%s%s>%s</%s>" % (
+            tag, ' class="figure"' if is_figure else "", html.escape(cell), tag[:2])
+            for cell, is_figure in zip(cells, kinds))
+    return "\n".join(["<h3>%s</h3>" % html.escape(title), '<div class="table" tabindex="0"><table>',
+                      "<thead>%s</thead>" % line('th scope="col"', headers), "<tbody>"]
+                     + [line("td", cells) for cells in zip(*texts)] + ["</tbody>", "</table></div>"])
+
+
+def _columns(names, rows):
+    """The columns of a table that show columns of rows."""
+    return [(heading(name), [row[name] for row in rows], name not in TEXTS) for name in names]
+
+
+def _published_columns(metrics, rows, published):
+    """The columns of the published figures of each row's model, one for each metric, data and source."""
+    kind_of = itemgetter("metric", "data", "source")
+    return [("%s published, %s (%s)" % (heading(metric), _data_name(data), source), [
+        ", ".join(figure["value"] for figure in published
+                  if figure["model"] == row["model"] and kind_of(figure) == (metric, data, source)) for row in rows
+    ], True) for metric, data, source in dict.fromkeys(map(kind_of, published)) if metric in metrics]
+
+
+def _data_name(data):
+    """What headers call the data of a published figure."""
+    return data.replace("_", " ").title()
