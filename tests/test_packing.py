@@ -39,7 +39,7 @@ def unpack_array(packed, towers, item_parts):
 def test_each_tower_finds_its_rows_and_each_gradient_its_sum(towers, item_parts, candidates):
     batches = small_batches(candidates)
     for batch, packed in zip(batches, packed_arrays(batches, towers=towers, item_parts=item_parts)):
-        _, distinct, shares = unpack_array(packed, towers, item_parts)
+        _, recommendations, distinct, shares = unpack_array(packed, towers, item_parts)
         items = np.concatenate(distinct.items)
         assert len(distinct.items) == item_parts and np.ptp([len(part) for part in distinct.items]) <= 1
         everything = np.append(batch.history, batch.candidates)

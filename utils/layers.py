@@ -1,6 +1,6 @@
 """Small operations on `tf.get_variable`, shared by the models.
 
-Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I inputs and O outputs of a layer.
+Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I inputs, O outputs of a layer.
 A history is flat: [N, ...] rows, and its `segments` [N], ascending, say whose history (0 .. B - 1) each row is in.
 The variables of a model are made in a scope with AUTO_REUSE: the second call with a name shares them.
 """
@@ -94,28 +94,12 @@ def dense_kernel(width, units, name, norm=None):
 
 def _sum_of_products(parts, kernel, bias):
     """concat(parts) kernel + bias, by a product for each part: a row for all candidates is multiplied once."""
-    is_full = [part.shape.as_list()[1] != 1 for part in parts]  # whether it has a row for each candidate
-
-    @tf.custom_gradient
-    def layer(kernel, bias, *parts):
-        blocks, rows = tf.split(kernel, list(map(width_of, parts))), list(map(rows_of, parts))
-        products = list(map(tf.matmul, rows, blocks))
-        full, single = ([product for product, full in zip(products, is_full) if full == wanted]
-                        for wanted in (True, False))
-        shared = tf.nn.bias_add(tf.add_n(single), bias) if single else bias     # [B, O], or [O]
-        y = tf.expand_dims(shared, 1) if single else shared
-        if full:
-            y = _shaped_as(parts[is_full.index(True)], tf.add_n(full)) + y      # [B, C, O]
-
-        def gradient(dy):  # TensorFlow's own takes a dozen operations more, to find out which part has a single row
-            of_full, of_single = rows_of(dy), tf.reduce_sum(dy, axis=1) if single else None
-            d_products = [of_full if full else of_single for full in is_full]
-            d_kernel = tf.concat([tf.matmul(x, d, transpose_a=True) for x, d in zip(rows, d_products)], axis=0)
-            d_parts = [tf.reshape(tf.matmul(d, block, transpose_b=True), tf.shape(part))
-                       for d, block, part in zip(d_products, blocks, parts)]
-            return [d_kernel, tf.reduce_sum(of_single if single else of_full, axis=0)] + d_parts
-        return y, gradient
-    return layer(kernel, bias, *parts)
+    blocks = tf.split(kernel, list(map(width_of, parts)))
+    products = {True: [], False: []}
+    for part, block in zip(parts, blocks):
+        products[part.shape.as_list()[1] == 1].append(matmul(part, block))
+    shared = tf.nn.bias_add(tf.add_n(products[True]), bias) if products[True] else bias
+    return tf.add_n(products[False]) + shared if products[False] else shared
 
 
 def score(x, name):
@@ -184,32 +168,20 @@ def pair_kernels(width, units, name):
 
 def _pair_product(q, k, segments, w_q, w_k, w_p, bias):
     """q w_q + k w_k + (q * k) w_p + bias of each pair, [N, C, O]: the q part is computed once per candidate."""
-    @tf.custom_gradient
-    def layer(q, k, w_q, w_k, w_p, bias):
-        q_part = matmul(q, w_q) + bias                                          # [B, C, O]
-        # tf.expand_dims: the gradient of k[:, tf.newaxis] copies, which is 5% of a training step of 256.
-        k_rows = tf.expand_dims(k, 1)                                           # [N, 1, I]
-        q_rows = tf.gather(q, segments)                                         # [N, C, I]
-        qk = q_rows * k_rows
-        y = matmul(qk, w_p) + tf.expand_dims(matmul(k, w_k), 1) + tf.gather(q_part, segments)
+    q_part = matmul(q, w_q) + bias                                              # [B, C, O]
+    # tf.expand_dims: the gradient of k[:, tf.newaxis] copies, which is 5% of a training step of 256.
+    qk = of_items(q, segments) * tf.expand_dims(k, 1)                           # [N, C, I]
+    return matmul(qk, w_p) + tf.expand_dims(matmul(k, w_k), 1) + of_items(q_part, segments)
 
-        def gradient(dy):                                                       # [N, C, O]
-            # The sums know that `segments` ascends: 69 microseconds for 2,300 rows of 128, where the gradient of
-            # tf.gather, which adds row by row, takes 476 (one core of an AMD EPYC).
-            users = tf.shape(q)[0]
-            of_k = tf.reduce_sum(dy, axis=1)                                    # [N, O]
-            of_q = segment_sum(dy, segments, users)                             # [B, C, O]
-            d_qk = matmul(dy, tf.transpose(w_p))                                # [N, C, I]
-            dk = matmul(of_k, tf.transpose(w_k)) + tf.reduce_sum(d_qk * q_rows, axis=1)
-            dq = matmul(of_q, tf.transpose(w_q)) + segment_sum(d_qk * k_rows, segments, users)
-            # What the embeddings wait for comes first, so that a core adds up their gradients while the other computes
-            # the kernel's: 3% of a step of 1,024 (two cores of an Intel Xeon with AVX-512).
-            with tf.control_dependencies([dk, dq]):
-                d_kernels = [tf.matmul(rows_of(x), rows_of(dx), transpose_a=True) for x, dx in (
-                    (q, of_q), (k, of_k), (qk, dy))]
-                return [dq, dk] + d_kernels + [tf.reduce_sum(of_q, axis=[0, 1])]
-        return y, gradient
-    return layer(q, k, w_q, w_k, w_p, bias)
+
+def of_items(rows, segments):
+    """The row of each history item's user: [B, ...] -> [N, ...]."""
+    users = tf.shape(rows)[0]
+
+    @tf.custom_gradient
+    def gather(rows):
+        return tf.gather(rows, segments), lambda dy: segment_sum(dy, segments, users)
+    return gather(rows)
 
 
 def segment_sum(rows, segments, count):
@@ -242,24 +214,12 @@ def soft_pooling(scores, k, history):
     """
     segments, users = history.segments, tf.size(history.lengths)
 
-    @tf.custom_gradient
-    def pool(scores, k):
-        # As segment_sum, by what does not wait for a GPU.
-        highest = (tf.math.unsorted_segment_max(scores, segments, users) if gpu_names() else
-                   tf.math.segment_max(scores, segments))                       # [B, C]
-        powers = tf.exp(scores - tf.gather(highest, segments))[..., tf.newaxis]  # [N, C, 1]
-        total = segment_sum(powers, segments, users)                            # [B, C, 1]
-        k = k[:, tf.newaxis, :]                                                 # [N, 1, I]
-        u = segment_sum(powers * k, segments, users) / total                    # [B, C, I]
-
-        def gradient(du):  # with w = powers / total: dk = w du and ds = w (k du - u du)
-            du /= total                                                         # [B, C, I]
-            mean = tf.reduce_sum(u * du, axis=-1)                               # [B, C]
-            w_du = powers * tf.gather(du, segments)                             # [N, C, I]
-            d_scores = tf.reduce_sum(k * w_du, axis=-1) - tf.squeeze(powers, -1) * tf.gather(mean, segments)
-            return d_scores, tf.reduce_sum(w_du, axis=1)
-        return u, gradient
-    return pool(scores, k)
+    # As segment_sum, by what does not wait for a GPU.
+    highest = (tf.math.unsorted_segment_max(scores, segments, users) if gpu_names() else
+               tf.math.segment_max(scores, segments))                           # [B, C]
+    powers = tf.exp(scores - tf.gather(tf.stop_gradient(highest), segments))[..., tf.newaxis]  # [N, C, 1]
+    total = segment_sum(powers, segments, users)                                # [B, C, 1]
+    return segment_sum(powers * tf.expand_dims(k, 1), segments, users) / total  # [B, C, I]
 
 
 def mean_pooling(k, history):

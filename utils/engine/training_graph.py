@@ -4,7 +4,7 @@ import numpy as np
 from utils.cluster.workers import Alone
 from utils.engine.embeddings import HOST, History
 from utils.engine.optimizers import clipped_update
-from utils.engine.packing import Packer, set_learning_rate, unpack
+from utils.engine.packing import Packer, set_step, unpack
 from utils.engine.scoring_graph import in_blocks, logit_of, softmax_of_histories
 from utils.engine.trained_embeddings import TrainedEmbeddings
 from utils.tf1 import tf
@@ -37,21 +37,20 @@ class TrainingGraph:
     def __init__(self, model_class, catalogue, optimizer, num_accelerators=1, shards=1, cluster=None):
         cluster = cluster or Alone()
         self.global_step = tf.train.get_or_create_global_step()
-        self._several_workers = cluster.count > 1
         devices = device_names(num_accelerators)
         towers = [device for device in devices for _ in range(shards)]
         self.pack_for_training = Packer(catalogue, len(towers), item_parts=shards).pack_for_training
         self.packed = tf.placeholder(tf.int32, [None], "packed")
         with tf.device(HOST):
-            self.learning_rate, distinct, shares = unpack(self.packed, len(towers), item_parts=shards)
+            self.learning_rate, recommendations, distinct, shares = unpack(self.packed, len(towers), item_parts=shards)
         self._embeddings = TrainedEmbeddings(catalogue, distinct, shares)
         self._build_towers(model_class, towers, shares)
         self.variables = tf.trainable_variables()
         with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
-            self._build_loss([share.labels for share in shares])
+            self._build_loss([share.labels for share in shares], recommendations)
             self._build_gradients(cluster)
             with tf.name_scope("update"):
-                rows_read = {} if self._several_workers else self._embeddings.rows_read
+                rows_read = {} if cluster.count > 1 else self._embeddings.rows_read
                 self.update = clipped_update(optimizer, self.learning_rate, self.gradients, self.variables,
                                              self.global_step, rows_read)
             self._norms = self._embeddings.tables.norms()
@@ -67,19 +66,14 @@ class TrainingGraph:
                 if attention is not None:
                     self.attention.append(attention)
 
-    def _build_loss(self, labels):
+    def _build_loss(self, labels, recommendations):
         with tf.name_scope("loss"):
-            counts, losses = [], []
+            losses = []
             for tower_labels, logits in zip(labels, self.logits):
                 with tf.device(logits.device):
-                    counts.append(tf.size(tower_labels))
                     # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
                     losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * tower_labels))
-            if self._several_workers:  # the others' shares are not in this graph
-                self.recommendations = tf.placeholder(tf.float32, [], "recommendations")
-            else:
-                self.recommendations = tf.cast(tf.add_n(counts), tf.float32)
-            self.loss = tf.add_n(losses) / self.recommendations
+            self.loss = tf.add_n(losses) / recommendations
 
     def _build_gradients(self, cluster):
         with tf.name_scope("gradients"):
@@ -97,8 +91,7 @@ class TrainingGraph:
         self.session = session
         self._score = session.make_callable(self.logits, [self.packed])
         self._attend = session.make_callable(self.attention, [self.packed])
-        self._train = session.make_callable([self.loss, self.update], [self.packed] + (
-            [self.recommendations] if self._several_workers else []))
+        self._train = session.make_callable([self.loss, self.update], [self.packed])
 
     def train(self, batch, learning_rate, recommendations=None, trace=None):
         """Updates the variables once on the whole of `batch`, a `PackedBatch`; returns its loss before the update.
@@ -106,9 +99,9 @@ class TrainingGraph:
         `recommendations` is how many there are in the shares of all workers, where there are several. `trace`, a
         RunMetadata, is filled with what each operation took; that takes time itself.
         """
-        set_learning_rate(batch.packed, learning_rate)
+        set_step(batch.packed, learning_rate, recommendations)
         if trace is None:
-            return float(self._train(batch.packed, *([recommendations] if self._several_workers else []))[0])
+            return float(self._train(batch.packed)[0])
         options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
         return float(self.session.run([self.loss, self.update], {self.packed: batch.packed}, options, trace)[0])
 
