@@ -37,7 +37,8 @@ from benchmarks.train import batches
 from utils import models
 from utils.batches import prefetch, train_batches
 from utils.cluster.local_cluster import free_addresses, start
-from utils.cluster.workers import from_environment, sum_by_id
+from utils.cluster.tf_config import from_environment
+from utils.cluster.workers import sum_by_id
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EMBEDDING_WIDTH

@@ -17,7 +17,9 @@ from tests.helpers import random_dataset
 from tests.rows import error_of
 from utils.batches import train_batches
 from utils.cluster.local_cluster import free_addresses
-from utils.cluster.workers import Alone, Cluster, from_environment, listen_only_on
+from utils.cluster.socket_filter import listen_only_on
+from utils.cluster.tf_config import from_environment
+from utils.cluster.workers import Alone, Cluster
 from utils.dataset import write_dataset
 from utils.files import ROOT
 from utils.tf1 import tf

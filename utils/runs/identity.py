@@ -19,14 +19,14 @@ def settings(name, dataset, arguments, num_workers=1):
 
 
 def identity(name, arguments, dataset, num_workers=1):
-    """What a run must share with a checkpoint to resume from it, as a JSON object."""
+    """What a run must share with a checkpoint to resume from it, a JSON object."""
     return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset), "seed": arguments.seed,
             "global_batch_size": arguments.batch_size * arguments.num_accelerators * num_workers,
             "optimizer": arguments.optimizer, "lr": arguments.lr}
 
 
 def check_identity(run, expected, save_path):
-    """Raises UserError where `run`, of the checkpoint in `save_path`, is another one; only keys of `expected` count."""
+    """Raises UserError unless `run`, of the checkpoint in `save_path`, has the values of `expected`."""
     for key, value in expected.items():
         if run.get(key) != value:
             raise UserError("the checkpoint in %s is of another run: its %s is %s, not %s; give its flags, or another "
@@ -41,9 +41,10 @@ def fresh_state():
 
 
 def check_state(saved, fresh, save_path):
-    """Raises UserError unless `saved`, what state.json holds, has a state such as `fresh`, a new run's, and a curve.
+    """Raises UserError unless `saved`, the content of state.json, has a state like `fresh`, a new run's, and a curve.
 
-    That is: the same names, numbers for values, and for a curve a list of points; there is no loss before the first step.
+    The state has the same names, with numbers where `fresh` may have None. A curve is a list of points of numbers, but
+    for the loss before the first step, which is None.
     """
     state, curve = saved["state"], saved.get("curve")
 
