@@ -46,7 +46,7 @@ def _quick_and_quiet():
 with _quick_and_quiet(), warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # TensorFlow 1.15 meets a newer NumPy
     import tensorflow.compat.v1 as tf
-    from tensorflow.core.protobuf.config_pb2 import CallableOptions  # noqa: F401  for those who import it from here
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions  # noqa: F401  for engine/session.py
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()

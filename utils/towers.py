@@ -53,7 +53,7 @@ def tower_devices(num_accelerators, batch_size):
 
 
 def session_config(num_accelerators, num_towers, traced=False):
-    """The ConfigProto of a session on `num_accelerators` devices, for `num_towers`, and for traces where `traced`."""
+    """The ConfigProto of a session on `num_accelerators` devices, for `num_towers`; `traced`: its steps are traced."""
     config = tf.ConfigProto(device_count={"CPU": 1 if gpu_names() else num_accelerators}, allow_soft_placement=True,
                             gpu_options=tf.GPUOptions(allow_growth=True))
     if gpu_names():
@@ -70,15 +70,15 @@ def session_config(num_accelerators, num_towers, traced=False):
         # the three: a step of 32 takes 1.25 ms with it and 1.22 without, where the three are next to each other 1.30.
         config.graph_options.rewrite_options.remapping = config.graph_options.rewrite_options.OFF
         if num_accelerators == num_towers == 1 and not traced:
-            # One tower's operations wait for each other, so other threads cost more than they gain: without them a step
-            # of 32 takes 1.21 ms instead of 1.39, a batch of 1,024 to score as long as with them (Intel Xeon with
+            # One tower's operations wait for each other, so further threads cost more than they gain. Without them a
+            # step of 32 takes 1.21 ms instead of 1.39, and scoring a batch of 1,024 takes as long (Intel Xeon with
             # AVX-512). But TensorFlow then records no operations, which a trace needs.
             config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
     return config
 
 
 def describe_device(count):
-    """What the CSVs' `device` column says."""
+    """The text of the CSVs' `device` column for `count` accelerators."""
     names = gpu_names()
     if names:
         return names[0] if count == 1 else "%d x %s" % (count, names[0])

@@ -121,8 +121,9 @@ class Run:
         with tqdm(total=total, initial=min(done * self.batch_size, total), desc="epoch %d" % epoch,
                   unit=" recommendations", unit_scale=True, disable=None) as bar:
             for batch in prefetch(batches, self.graph.pack_for_training):
-                recommendations = len(batch.batch.lengths) if self.cluster.count == 1 else min(
-                    self.batch_size, total - (self.state["step"] - first_step) * self.batch_size)
+                recommendations = len(batch.batch.lengths)
+                if self.cluster.count > 1:  # the batch is this worker's share; all workers' are counted
+                    recommendations = min(self.batch_size, total - (self.state["step"] - first_step) * self.batch_size)
                 loss = self._step(batch, recommendations, epoch)
                 bar.set_postfix_str("loss %.4f" % loss, refresh=False)
                 bar.update(recommendations)

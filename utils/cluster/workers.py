@@ -5,7 +5,7 @@ and collective operations. A step adds up the workers' gradients; each worker ma
 (task chief, where there is one) is the chief: it alone writes checkpoints, logs and results.
 
 The gradient of an embedding table travels as the rows of the batch's items: traffic follows the batch, not the table.
-Parameter servers, TensorFlow's other way, were measured as well: they send about twice as much (see the README).
+Parameter servers, TensorFlow's other way, were measured as well: they send about twice as much (the README has more).
 """
 import contextlib
 import copy
@@ -71,7 +71,7 @@ class Alone:
         """Raises UserError, which names `what` and the `remedy`, where the workers' dictionaries `value` differ."""
 
     def guarded(self):
-        """A context for work with the others: it ends an error of TensorFlow's by saying which worker is gone."""
+        """A context for work with the others: an error of TensorFlow's ends it with a line that says who is gone."""
         return contextlib.nullcontext()
 
     def finish(self):

@@ -2,7 +2,7 @@
 
     save_path/ckpt.*      the variables with the best GAUC so far
     save_path/latest.*    the variables at the latest evaluation, to resume from
-    save_path/state.json  what run they belong to, and where it stands
+    save_path/state.json  the run that they belong to, and its state
 
 They are written into a folder beside, which becomes `.ready` by one rename; its files are then moved into save_path. A
 run that is killed on the way leaves either the old files, or a `.ready` folder, whose files the next reader moves. A

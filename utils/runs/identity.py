@@ -1,4 +1,4 @@
-"""Which run it is: what a row says of it, and what a checkpoint must share with it to go on from there."""
+"""Which run it is: the columns that name it, and the values that a checkpoint must share with it to be resumed."""
 import numpy as np
 
 from utils.dataset import fingerprint
@@ -7,19 +7,19 @@ from utils.results import POINT
 from utils.tf1 import tf
 from utils.towers import describe_device
 
-# What all workers of a cluster must be started with, beside what `identity` has.
+# Flags that all workers of a cluster must share, beside the values of `identity`.
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
 
 
 def settings(name, dataset, arguments, num_workers=1):
-    """The columns that say what a row of either CSV was measured with, a dictionary."""
+    """The columns, in either CSV, of the settings that a row was measured with, a dictionary."""
     return {"model": name, "dataset": dataset.name, "batch_size": arguments.batch_size,
             "num_accelerators": arguments.num_accelerators, "device": describe_device(arguments.num_accelerators),
             "tensorflow": tf.__version__, "num_workers": num_workers}
 
 
 def identity(name, arguments, dataset, num_workers=1):
-    """What a run must share with a checkpoint to resume from it, a JSON object."""
+    """The values that a run must share with a checkpoint to resume from it, a JSON object."""
     return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset), "seed": arguments.seed,
             "global_batch_size": arguments.batch_size * arguments.num_accelerators * num_workers,
             "optimizer": arguments.optimizer, "lr": arguments.lr}
@@ -34,7 +34,7 @@ def check_identity(run, expected, save_path):
 
 
 def fresh_state():
-    """The state of a new run, a JSON object: what a resumed run goes on from."""
+    """The state of a new run, a JSON object; a resumed run goes on from its checkpoint's."""
     return {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None, "best_gauc": -1.0,
             "best_auc": None, "best_step": None, "at_chance": 0, "system_seconds": 0.0, "training_seconds": 0.0,
             "accelerator_seconds": 0.0}

@@ -67,7 +67,7 @@ class Recorder:
         return state, []
 
     def _restored(self, lenient, last_step):
-        """Restores the latest checkpoint; returns what was saved with it, or None where there is none to go on from."""
+        """Restores the latest checkpoint; returns its JSON object, or None where there is none to go on from."""
         saved = self._checkpoints.state()
         if saved:
             check_identity(saved["run"], self._identity, self._save_path)

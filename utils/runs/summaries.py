@@ -33,7 +33,7 @@ class Summaries:
             self._writer = tf.python_io.TFRecordWriter(os.path.join(save_path, name))
         self._write(file_version="brain.Event:2")
         self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
-        if step:  # hides what the interrupted run wrote after its last checkpoint
+        if step:  # hides the points that an interrupted run wrote after its last checkpoint
             self._write(session_log=tf.SessionLog(status=tf.SessionLog.START), step=step + 1)
         self._write_plugin(summary.session_start_pb(hyperparameters))
 
@@ -58,7 +58,7 @@ class Summaries:
             tf.Summary.Value(tag=name, histo=_histogram(array)) for name, array in arrays.items()]))
 
     def add_trace(self, step, trace):
-        """Adds what each operation of a step took, a RunMetadata, which TensorBoard shows in the graph."""
+        """Adds the times of a step's operations, a RunMetadata, which TensorBoard shows in the graph."""
         self._write(step=step, tagged_run_metadata={"tag": "step %d" % step, "run_metadata": trace.SerializeToString()})
 
     def flush(self):
@@ -80,7 +80,7 @@ def _histogram(values):
 
 
 def write_projector(save_path, dataset, remap=REMAP):
-    """Writes into `save_path` what TensorBoard's projector needs to show the best checkpoint's embeddings by name.
+    """Writes the files by which TensorBoard's projector shows the embeddings of `save_path`'s best checkpoint by name.
 
     Where the remap.pkl that `dataset` was made of is not there any more, items and categories have numbers for names.
     """
