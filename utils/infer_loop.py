@@ -24,8 +24,8 @@ WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kern
 def infer(model_class, batches, name, arguments):
     """Scores every test user's candidates with the best checkpoint; adds a row to results_infer.csv.
 
-    The arguments are those of `train_loop.train`, but for the flags, which are those of infer.py. Raises UserError where
-    the data set or the checkpoint is missing or damaged, where the two don't match, or where devices are missing.
+    Arguments as of `train_loop.train`, but `arguments` are the parsed ones of infer.py. Raises UserError where
+    the data set or the checkpoint is missing or damaged, they don't match, or devices are missing.
     """
     dataset = read_dataset(arguments.dataset)
     devices = tower_devices(arguments.num_accelerators, arguments.batch_size)
