@@ -31,7 +31,7 @@ from benchmarks.train import batches
 from utils import models
 from utils.batches import prefetch
 from utils.cluster.local_cluster import free_addresses, start
-from utils.cluster.workers import from_environment
+from utils.cluster.tf_config import from_environment
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EMBEDDING_WIDTH

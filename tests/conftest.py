@@ -1,4 +1,4 @@
-"""What tests are given: real data where it is to be had, copies of the project and of its downloader."""
+"""Fixtures: real data where it is at hand, a model's folder, copies of the project and of its downloader."""
 import gzip
 import hashlib
 import os
@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-# The tests are of logical CPU devices, as many as they like, also where there is a GPU; test_gpu.py sets TESTS_ON_GPU.
+# The tests use logical CPU devices, as many as they need, also where there is a GPU; test_gpu.py sets TESTS_ON_GPU.
 if not os.environ.get("TESTS_ON_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-from tests.helpers import run_script
+from tests.helpers import Folder, run_script
 from tests.raw_server import CONTENT, META, REVIEWS
 from utils.data import raw_files
 from utils.files import ROOT
@@ -36,11 +36,17 @@ def beauty(tmp_path_factory):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """din's `Folder`, with a small data set."""
+    return Folder(tmp_path / "din")
+
+
+@pytest.fixture
 def project(tmp_path):
-    """A copy of the project, as an archive of it holds it: without what running it has made, and without git."""
+    """A copy of the project, as an archive holds it: without the files that running it makes, and without git."""
     copy = tmp_path / "project"
-    made = shutil.ignore_patterns(".git", ".venv", "raw_data", "results", "results_*", "comparison", "save_path*", "dataset.pkl", "__pycache__", ".*")
-    shutil.copytree(ROOT, str(copy), ignore=made)
+    shutil.copytree(ROOT, str(copy), ignore=shutil.ignore_patterns(
+        ".*", "__pycache__", "raw_data", "results", "results_*", "comparison", "save_path*", "dataset.pkl"))
     (copy / "results").mkdir()
     shutil.copy(os.path.join(RESULTS, PUBLISHED), str(copy / "results"))
     return copy
@@ -48,14 +54,18 @@ def project(tmp_path):
 
 @pytest.fixture
 def download(tmp_path):
-    """A copy of the scripts that takes CONTENT for the published files; called with bases, gives the finished process."""
+    """A function of base addresses that downloads from them, and returns the finished process.
+
+    It runs a copy of the scripts that takes CONTENT for the published files. Its attribute `folder` has the files.
+    """
     utils = tmp_path / "project" / "utils"
     (utils / "data").mkdir(parents=True)
     for name in ("__init__.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh", "0_download_raw.sh"):
         shutil.copy(os.path.join(ROOT, "utils", name), str(utils / name))
     source = (utils / "data" / "raw_files.py").read_text()
     for kind, name in (("reviews", REVIEWS), ("meta", META)):
-        source = source.replace(raw_files.KNOWN_MD5[kind], hashlib.md5(gzip.decompress(CONTENT["/" + name])).hexdigest())
+        digest = hashlib.md5(gzip.decompress(CONTENT["/" + name])).hexdigest()
+        source = source.replace(raw_files.KNOWN_MD5[kind], digest)
     (utils / "data" / "raw_files.py").write_text(source)
     interpreter = tmp_path / "bin"
     interpreter.mkdir()

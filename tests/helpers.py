@@ -20,6 +20,7 @@ from utils.engine.training_graph import TrainingGraph
 from utils.files import ROOT
 from utils.infer_loop import infer
 from utils.models import model_class
+from utils.results import TRAIN_COLUMNS
 from utils.tf1 import tf
 from utils.towers import session_config
 from utils.train_loop import train
@@ -28,7 +29,7 @@ RATES = {"sgd": 1.0, "adam": 0.001}
 
 
 def golden(name):
-    """What tests/golden has of `name`; where it has nothing the test is skipped."""
+    """The golden values of `name`; where tests/golden has none the test is skipped."""
     path = os.path.join(ROOT, "tests", "golden", name + ".json")
     if not os.path.exists(path):
         pytest.skip("there are no golden values of %s" % name)
@@ -47,9 +48,9 @@ def flat_batch(histories, candidates, labels=None):
 
 
 class Graph:
-    """A `TrainingGraph`, or without an optimizer a `ScoringGraph`, in a graph and session of its own, in a `with` statement.
+    """A `TrainingGraph`, or without an optimizer a `ScoringGraph`, with a graph and a session, in a `with` statement.
 
-    It has the attributes of that graph. `model` is a name or a class.
+    It has the attributes of that `TrainingGraph` or `ScoringGraph`. `model` is a name or a class.
     """
 
     def __init__(self, model, catalogue, num_accelerators=1, optimizer="sgd", seed=1, shards=1):
@@ -119,9 +120,10 @@ def random_dataset(users=60, items=50, categories=7, seed=0):
     """A data set of random purchases, with histories from 1 to 20 items."""
     random = np.random.RandomState(seed)
     counts = random.randint(3, min(22, items - 1), users)
-    owned = [random.permutation(items)[:count] for count in counts]
-    train, test = build_sets(np.repeat(np.arange(users), counts), np.concatenate(owned), items, seed=seed)
-    return Dataset(train, test, random.randint(0, categories, items).astype(np.int32), users, items, categories, "random")
+    purchases = [random.permutation(items)[:count] for count in counts]
+    train, test = build_sets(np.repeat(np.arange(users), counts), np.concatenate(purchases), items, seed=seed)
+    cate_list = random.randint(0, categories, items).astype(np.int32)
+    return Dataset(train, test, cate_list, users, items, categories, "random")
 
 
 def run_script(*command, **options):
@@ -130,6 +132,9 @@ def run_script(*command, **options):
     return subprocess.run([sys.executable] + [str(part) for part in command], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, env=environment,
                           cwd=str(options.pop("cwd", ROOT)), timeout=300, **options)
+
+
+TWO_EPOCHS = ("--batch_size", 64, "--epochs", 2, "--eval_every", 7)
 
 
 class Folder:
@@ -161,3 +166,8 @@ class Folder:
         """The values of the latest checkpoint by name."""
         reader = tf.train.load_checkpoint(os.path.join(self.save_path, "latest"))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def results_of(row):
+    """What a training's row says of its result: all columns without those of the clocks."""
+    return [row[name] for name in TRAIN_COLUMNS if "seconds" not in name and "per_second" not in name]

@@ -1,6 +1,6 @@
-"""What each kind of bad input ends with: one line on standard error, exit status 1, and what was there before untouched.
+"""Each kind of bad input ends with one line on standard error and exit status 1, and leaves earlier files untouched.
 
-The commands run in this process, as `python SCRIPT` does, except where the operating system is what stops them.
+The commands run in this process, as `python SCRIPT` does, except where the operating system stops them.
 """
 import gzip
 import json
@@ -32,8 +32,8 @@ GOOD = {"raw/" + REVIEWS: b"".join(review(user, user + k, k) for user in range(4
         "raw/" + META: b"".join(map(meta, range(8)))}
 
 
-class Folder:
-    """Raw files, all that is made of them, and a trained model; paths are relative to it."""
+class PreparedFolder:
+    """Raw files, the files that the commands make of them, and a trained model; paths are relative to it."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -70,9 +70,9 @@ class Folder:
 
     def error_of(self, command, *flags, **environment):
         """Runs a command; returns the line that it ends with, the folder left out, or None."""
-        script, own_flags = self.arguments(command)
+        script, command_flags = self.arguments(command)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [script] + own_flags + list(flags))
+            patch.setattr(sys, "argv", [script] + command_flags + list(flags))
             patch.setattr(sys, "path", list(sys.path))
             patch.setenv("SKIP_CHECKSUM", environment.get("SKIP_CHECKSUM", "1"))
             try:
@@ -85,13 +85,13 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = Folder(tmp_path_factory.mktemp("made"))
+    folder = PreparedFolder(tmp_path_factory.mktemp("made"))
     return folder, folder.read()
 
 
 @pytest.fixture
 def folder(made):
-    """The folder, as it was when all had been made."""
+    """The `PreparedFolder`, with all files as the commands made them."""
     folder, contents = made
     now = folder.read()
     folder.write({name: None for name in now if name not in contents})
@@ -108,7 +108,7 @@ def with_meta(*lines):
 
 
 MEND, FETCH = "; mend the line or fetch the file again", "; fetch it again"
-TABLE = [  # (what, command, the files that are bad, the line that it ends with)
+TABLE = [  # (the case, command, the bad files, the line that it ends with)
     ("a raw file is missing", "convert", {"raw/" + META: None},
      "error: no meta_Electronics*.json[.gz] in raw; run utils/0_download_raw.sh, or put the file there"),
     ("a gzip file is truncated", "convert", reviews(gzip.compress(GOOD["raw/" + REVIEWS])[:-9]),
@@ -117,7 +117,8 @@ TABLE = [  # (what, command, the files that are bad, the line that it ends with)
      "error: raw/" + REVIEWS + ", line 2: not a JSON record" + MEND),
     ("a line is not UTF-8", "convert", reviews(review(1, 1, 1), b'{"asin": "\xff"}'),
      "error: raw/" + REVIEWS + ", line 2: not UTF-8" + MEND),
-    ("a line is no record", "convert", reviews(b"12\n"), "error: raw/" + REVIEWS + ", line 1: not a JSON record" + MEND),
+    ("a line is no record", "convert", reviews(b"12\n"),
+     "error: raw/" + REVIEWS + ", line 1: not a JSON record" + MEND),
     ("a field is missing", "convert", reviews(b'{"asin": "i1", "unixReviewTime": 1}\n'),
      "error: raw/" + REVIEWS + ", line 1: reviewerID is missing" + MEND),
     ("a field is of the wrong type", "convert", reviews(b'{"reviewerID": 1, "asin": "i1", "unixReviewTime": 1}\n'),
@@ -192,7 +193,7 @@ def test_a_damaged_checkpoint(folder):
 
 
 def prepared(folder, *lines):
-    """What building a data set of these reviews ends with."""
+    """The line that building a data set of these reviews ends with, or None."""
     folder.write(reviews(*lines))
     assert folder.error_of("convert") is folder.error_of("remap") is None
     return folder.error_of("build")
@@ -206,8 +207,8 @@ def test_users_with_one_or_two_reviews(folder):
     train, test = load_parts(folder("dataset.pkl"), "")[:2]
     assert sorted(train["users"]) == [2] * 4 and sorted(test["users"]) == [1, 2]
     assert prepared(folder, review(1, 1, 1), review(2, 2, 1), review(2, 3, 2)) == (
-        "error: remap.pkl does not hold reviews to make examples of (it has no examples); run ./prepare_dataset.sh to make "
-        "it again")
+        "error: remap.pkl does not hold reviews to make examples of (it has no examples); run ./prepare_dataset.sh to "
+        "make it again")
 
 
 def test_one_item_only(folder):
@@ -216,7 +217,8 @@ def test_one_item_only(folder):
 
 
 @pytest.mark.parametrize("command, flag, output", [
-    ("convert", "--output", "file/in"), ("build", "--output", "file/in/dataset.pkl"), ("train", "--save_path", "file/in")])
+    ("convert", "--output", "file/in"), ("build", "--output", "file/in/dataset.pkl"),
+    ("train", "--save_path", "file/in")])
 def test_a_folder_that_can_not_be_written(folder, command, flag, output):
     """A file is where the folder should be."""
     folder.write({"file": b""})
@@ -228,13 +230,15 @@ def test_a_folder_that_can_not_be_written(folder, command, flag, output):
 
 def run_with_files_up_to(kibibytes, folder, command, *flags):
     """Runs a command as a process that may not write longer files, so that its calls fail as on a full disk."""
-    script, own_flags = folder.arguments(command)
-    return subprocess.run(["bash", "-c", 'ulimit -f %d; exec "$@"' % kibibytes, "-", sys.executable, script] + own_flags
-                          + list(flags), cwd=ROOT, env=dict(os.environ, SKIP_CHECKSUM="1"), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True)
+    script, command_flags = folder.arguments(command)
+    limit = ["bash", "-c", 'ulimit -f %d; exec "$@"' % kibibytes, "-"]
+    return subprocess.run(limit + [sys.executable, script] + command_flags + list(flags), cwd=ROOT,
+                          env=dict(os.environ, SKIP_CHECKSUM="1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True)
 
 
-@pytest.mark.parametrize("command, file", [("convert", "reviews.pkl"), ("remap", "remap.pkl"), ("build", "dataset.pkl")])
+@pytest.mark.parametrize("command, file", [
+    ("convert", "reviews.pkl"), ("remap", "remap.pkl"), ("build", "dataset.pkl")])
 def test_a_disk_that_fills_up(folder, command, file):
     before = folder.read()
     done = run_with_files_up_to(0, folder, command)

@@ -43,9 +43,9 @@ def test_the_order_follows_the_seed_and_the_epoch():
 
 def test_skipped_batches_are_left_out_and_the_rest_is_the_same():
     whole = list(train_batches(DATASET.train, 32, seed=1, epoch=0))
-    rest = list(train_batches(DATASET.train, 32, seed=1, epoch=0, skip=3))
-    assert len(rest) == len(whole) - 3
-    for left, right in zip(rest, whole[3:]):
+    later = list(train_batches(DATASET.train, 32, seed=1, epoch=0, skip=3))
+    assert len(later) == len(whole) - 3
+    for left, right in zip(later, whole[3:]):
         for a, b in zip(left, right):
             np.testing.assert_array_equal(a, b)
 
@@ -54,9 +54,9 @@ def test_skipped_batches_are_left_out_and_the_rest_is_the_same():
 def test_batches_do_not_depend_on_how_many_are_made_together(monkeypatch, together):
     expected = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
     monkeypatch.setattr(batching, "GROUP", together)
-    found = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
-    assert len(found) == len(expected)
-    for left, right in zip(found, expected):
+    batches = list(train_batches(DATASET.train, 30, seed=1, epoch=0))
+    assert len(batches) == len(expected)
+    for left, right in zip(batches, expected):
         for a, b in zip(left, right):
             np.testing.assert_array_equal(a, b)
 

@@ -1,4 +1,4 @@
-"""Several workers, real processes on loopback, train what one does; and what happens where one is late, wrong or gone."""
+"""Several workers, processes on loopback, train what one does; and what happens if one is late, wrong or gone."""
 import contextlib
 import csv
 import json
@@ -17,7 +17,9 @@ from tests.helpers import random_dataset
 from tests.rows import error_of
 from utils.batches import train_batches
 from utils.cluster.local_cluster import free_addresses
-from utils.cluster.workers import Alone, Cluster, from_environment, listen_only_on
+from utils.cluster.socket_filter import listen_only_on
+from utils.cluster.tf_config import from_environment
+from utils.cluster.workers import Alone, Cluster
 from utils.dataset import write_dataset
 from utils.files import ROOT
 from utils.tf1 import tf
@@ -29,22 +31,18 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="socket 
 
 
 class Workers:
-    """Processes of a train.py, one for each worker.
-
-    Args:
-      flags: of the workers, or of each in a list of lists.
-    """
+    """Processes of a train.py, one for each worker; `flags` are a list for all, or a list of lists, one for each."""
 
     def __init__(self, folder, count, flags, model="din", late=()):
         self.addresses = free_addresses(count)
         self._commands = []
         for index in range(count):
-            own = flags[index] if isinstance(flags[0], list) else flags
+            worker_flags = flags[index] if isinstance(flags[0], list) else flags
             path = os.path.join(str(folder), "dataset.pkl")
             command = [sys.executable, os.path.join(ROOT, model, "train.py"), "--dataset", path,
                        "--save_path", os.path.join(str(folder), "save_path_%d" % index),
                        "--results", os.path.join(str(folder), "results_%d" % index)]
-            self._commands.append(command + [str(flag) for flag in own])  # the later of two flags counts
+            self._commands.append(command + [str(flag) for flag in worker_flags])  # a later flag counts
         self.processes = [None] * count
         for index in range(count):
             if index not in late:
@@ -125,10 +123,10 @@ def test_workers_equal_one_with_the_whole_batch_over_50_steps(folder, count, num
     np.testing.assert_allclose([[point["gauc"], point["auc"]] for point in curve],
                                [[point["gauc"], point["auc"]] for point in expected_curve], atol=0.02)  # a pair or two
     assert sorted(variables) == sorted(expected)
-    start_values = np.abs(np.concatenate([value.reshape(-1) for value in expected.values()])).max()
+    largest = max(1, max(np.abs(value).max() for value in expected.values()))
     for name, value in expected.items():
         if not name.startswith("f3_att/bias"):  # no gradient but rounding: the softmax takes its effect away
-            np.testing.assert_allclose(variables[name], value, rtol=1e-3, atol=1e-6 * max(start_values, 1), err_msg=name)
+            np.testing.assert_allclose(variables[name], value, rtol=1e-3, atol=1e-6 * largest, err_msg=name)
 
 
 LONG = ["--batch_size", 8, "--max_steps", 120, "--eval_every", 4, "--optimizer", "adam"]
@@ -153,8 +151,8 @@ def test_where_a_worker_is_killed_the_others_say_so_and_resuming_gives_what_an_u
     for index in {0, 1, 2} - {victim}:
         assert statuses[index] == 1
         assert errors[index] == (
-            "error: worker %d (%s) is gone; see what its own log ends with, then start every worker again with --resume\n"
-            % (victim, workers.addresses[victim]))
+            "error: worker %d (%s) is gone; see what its own log ends with, then start every worker again with "
+            "--resume\n" % (victim, workers.addresses[victim]))
     row, curve, variables = trained(folder, 3, LONG + ["--resume"])
     for column in ("steps", "recommendations", "final_loss", "final_gauc", "best_gauc", "best_step"):
         assert row[column] == expected_row[column], column
@@ -165,15 +163,15 @@ def test_where_a_worker_is_killed_the_others_say_so_and_resuming_gives_what_an_u
 
 def listening_ports(pid):
     """The TCP ports that a process listens on."""
-    own = set()
+    sockets = set()
     for name in os.listdir("/proc/%d/fd" % pid):
         with contextlib.suppress(OSError):
-            own.add(os.readlink("/proc/%d/fd/%s" % (pid, name)))
+            sockets.add(os.readlink("/proc/%d/fd/%s" % (pid, name)))
     ports = []
     for table in ("tcp", "tcp6"):
         with open("/proc/%d/net/%s" % (pid, table)) as lines:
             for fields in map(str.split, list(lines)[1:]):
-                if fields[3] == "0A" and "socket:[%s]" % fields[9] in own:
+                if fields[3] == "0A" and "socket:[%s]" % fields[9] in sockets:
                     ports.append(int(fields[1].split(":")[1], 16))
     return ports
 
@@ -207,8 +205,8 @@ def test_a_worker_with_other_data_or_flags_is_refused(folder, tmp_path):
     assert statuses == [1, 1]
     assert not (folder / "results_1").exists()
     for error in errors:
-        assert re.match(r"error: worker 1 \(%s\) differs from the chief in what it trains \(dataset_fingerprint \w+ instead of "
-                        r"\w+, seed 6 instead of 1234\); start every worker with the same data and flags\n$"
+        assert re.match(r"error: worker 1 \(%s\) differs from the chief in what it trains \(dataset_fingerprint \w+ "
+                        r"instead of \w+, seed 6 instead of 1234\); start every worker with the same data and flags\n$"
                         % re.escape(workers.addresses[1]), error), error
 
 
@@ -220,8 +218,8 @@ def test_a_port_in_use_is_one_line(folder):
             workers.addresses[0] = "127.0.0.1:%d" % other.getsockname()[1]
             workers.start(0)
             error = workers.processes[0].communicate(timeout=60)[1]
-    assert error == ("error: port %s, which TF_CONFIG gives to this worker, can't be used (Address already in use); end what "
-                     "uses it, or name another port\n" % workers.addresses[0].split(":")[1])
+    assert error == ("error: port %s, which TF_CONFIG gives to this worker, can't be used (Address already in use); "
+                     "end what uses it, or name another port\n" % workers.addresses[0].split(":")[1])
 
 
 @pytest.mark.parametrize("config, index, addresses", [
@@ -231,19 +229,19 @@ def test_a_port_in_use_is_one_line(folder):
 ])
 def test_tf_config_says_who_this_is(monkeypatch, config, index, addresses):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    found = from_environment()
-    assert type(found) is Cluster
-    assert (found.index, found.addresses, found.is_chief) == (index, addresses, index == 0)
+    cluster = from_environment()
+    assert type(cluster) is Cluster
+    assert (cluster.index, cluster.addresses, cluster.is_chief) == (index, addresses, index == 0)
 
 
-@pytest.mark.parametrize("text", ["", " ", json.dumps({"cluster": {"worker": TWO[:1]}, "task": {"type": "worker", "index": 0}})])
+def config(cluster=None, kind="worker", index=0):
+    return json.dumps({"cluster": cluster or {"worker": TWO}, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.parametrize("text", ["", " ", config({"worker": TWO[:1]})])
 def test_without_others_a_worker_is_alone(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     assert type(from_environment()) is Alone
-
-
-def config(cluster={"worker": TWO}, kind="worker", index=0):
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
 @pytest.mark.parametrize("text, error", [
@@ -252,7 +250,8 @@ def config(cluster={"worker": TWO}, kind="worker", index=0):
     ("{}", "TF_CONFIG can't be read (KeyError: 'cluster')"),
     (config(index="1"), "TF_CONFIG can't be read (ValueError: addresses are lists of text, the index is a number)"),
     (config({"worker": "a:1"}), "TF_CONFIG can't be read (ValueError: addresses are lists of text"),
-    (config({"ps": ["a:1"], "worker": TWO}), "TF_CONFIG has ps; give one chief or none, and workers: they need no other tasks"),
+    (config({"ps": ["a:1"], "worker": TWO}),
+     "TF_CONFIG has ps; give one chief or none, and workers: they need no other tasks"),
     (config({"chief": TWO}), "TF_CONFIG has several chiefs; give one chief or none"),
     (config(index=2), "TF_CONFIG says that this is worker 2, which its cluster does not have; give the task"),
     (config(kind="evaluator"), "TF_CONFIG says that this is evaluator 0, which its cluster does not have"),
@@ -273,12 +272,12 @@ def test_the_workers_shares_make_up_each_batch_whatever_step_it_begins_with(num_
     for skip in (0, 3):
         whole = list(train_batches(train, size, seed=1, epoch=2, skip=skip))
         shares = [list(train_batches(train, size, 1, 2, skip, worker, num_workers)) for worker in range(num_workers)]
-        assert len(whole[-1].lengths) == 161 % size and {len(own) for own in shares} == {len(whole)}
+        assert len(whole[-1].lengths) == 161 % size and {len(batches) for batches in shares} == {len(whole)}
         for batch, parts in zip(whole, zip(*shares)):
             assert max(len(part.lengths) for part in parts) <= 4
             for column in ("history", "lengths", "candidates", "labels"):
-                found = np.concatenate([getattr(part, column) for part in parts])
-                np.testing.assert_array_equal(found, getattr(batch, column))
+                together = np.concatenate([getattr(part, column) for part in parts])
+                np.testing.assert_array_equal(together, getattr(batch, column))
             for part in parts:
                 np.testing.assert_array_equal(part.segments, np.repeat(np.arange(len(part.lengths)), part.lengths))
 

@@ -1,6 +1,6 @@
-"""Killed anywhere, then started again: what comes out is what an undisturbed run makes.
+"""Commands that are killed anywhere, and started again, make what an undisturbed run makes.
 
-    SOAK_KILLS=100 ./test.sh tests/test_interruptions.py -s      so many kills over all stages; a summary is printed
+    SOAK_KILLS=100 ./test.sh tests/test_interruptions.py -s      100 kills over all stages; a summary is printed
 """
 import collections
 import contextlib
@@ -62,9 +62,9 @@ def soak(stage, kills, command, made, forget, reference, log_path):
     """Kills `command` `kills` times at random moments, starting it again each time, then lets it end, and compares.
 
     Args:
-      made: a function that returns what lies there when it has ended: a dictionary.
-      forget: a function that removes what it has made.
-      reference: the same of an undisturbed run, and the seconds that it took.
+      made: a function that returns the command's products, a dictionary.
+      forget: a function that removes them.
+      reference: the products of an undisturbed run, and the seconds that it took.
     """
     expected, seconds = reference
     chosen = random.Random("%s %s" % (stage, os.environ.get("SOAK_SEED", "")))
@@ -82,8 +82,8 @@ def soak(stage, kills, command, made, forget, reference, log_path):
                 process.wait()
                 killed += 1
         command.run(log)
-    found = made()
-    differences = [name for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]
+    products = made()
+    differences = [name for name in sorted(set(expected) | set(products)) if expected.get(name) != products.get(name)]
     SUMMARY[stage] = killed, ended + 1, len(differences)
     assert not differences, "%s\n%s" % (differences, open(log_path).read())
 
@@ -105,7 +105,7 @@ def digests(folder):
 
 
 def results(folder, stage):
-    """The rows of a CSV without what the clocks say."""
+    """The rows of a CSV, without the columns of the clocks."""
     path = os.path.join(str(folder), "results_%s.csv" % stage)
     with open(path, newline="") as file:
         return [{name: value for name, value in row.items() if not any(clock in name for clock in CLOCKS)}
@@ -122,10 +122,10 @@ def checkpoint(path):
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 class SlowHandler(Handler):
-    """Sends what it has bit by bit, so that a kill falls into the transfer."""
+    """Sends a file bit by bit, so that a kill falls into the transfer."""
 
     def handle(self):
-        with contextlib.suppress(ConnectionError):  # who asked was killed
+        with contextlib.suppress(ConnectionError):  # the client was killed
             super().handle()
 
     def setup(self):
@@ -162,7 +162,8 @@ def raw(tmp_path_factory):
 
 
 def data_commands(raw, folder):
-    return {"convert": Command(sys.executable, "utils/1_convert_pd.py", "--raw_data", raw, "--output", folder, "--if_needed"),
+    return {"convert": Command(sys.executable, "utils/1_convert_pd.py", "--raw_data", raw, "--output", folder,
+                               "--if_needed"),
             "remap": Command(sys.executable, "utils/2_remap_id.py", "--output", folder, "--if_needed"),
             "build": Command(sys.executable, "din/build_dataset.py", "--remap", folder / "remap.pkl", "--output",
                              folder / "dataset.pkl")}
@@ -185,7 +186,8 @@ def test_data_preparation(raw, tmp_path, stage):
         shutil.copytree(str(before), str(disturbed))
     forget()
     reference = undisturbed(commands[stage], lambda: digests(whole), log)
-    soak(stage, kills_of(stage), data_commands(raw, disturbed)[stage], lambda: digests(disturbed), forget, reference, log)
+    soak(stage, kills_of(stage), data_commands(raw, disturbed)[stage], lambda: digests(disturbed), forget, reference,
+         log)
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -199,22 +201,26 @@ def trained(tmp_path_factory):
     return folder, reference
 
 
-def train_command(folder, *flags):
-    return Command(sys.executable, "pnn/train.py", "--dataset", folder / "dataset.pkl", "--save_path", folder / "save_path",
-                   "--results", folder / "results", "--batch_size", 8, "--epochs", 2, "--eval_every", 5, "--resume", *flags)
+def model_command(script, folder, *flags):
+    return Command(sys.executable, "pnn/" + script, "--dataset", folder / "dataset.pkl",
+                   "--save_path", folder / "save_path", "--results", folder / "results", *flags)
+
+
+def train_command(folder):
+    return model_command("train.py", folder, "--batch_size", 8, "--epochs", 2, "--eval_every", 5, "--resume")
 
 
 def infer_command(folder):
-    return Command(sys.executable, "pnn/infer.py", "--dataset", folder / "dataset.pkl", "--save_path", folder / "save_path",
-                   "--results", folder / "results", "--batch_size", 3)
+    return model_command("infer.py", folder, "--batch_size", 3)
 
 
 def trained_in(folder):
     save_path = str(folder / "save_path")
     with open(os.path.join(save_path, "state.json")) as file:
         state = json.load(file)
-    return {"row": results(folder / "results", "train"), "curve": results(folder / "results", "curves"), "best": checkpoint(save_path + "/ckpt"),
-            "latest": checkpoint(save_path + "/latest"), "finished": state["finished"],
+    return {"row": results(folder / "results", "train"), "curve": results(folder / "results", "curves"),
+            "best": checkpoint(save_path + "/ckpt"), "latest": checkpoint(save_path + "/latest"),
+            "finished": state["finished"],
             "state": {name: value for name, value in state["state"].items() if "seconds" not in name}}
 
 

@@ -41,7 +41,8 @@ def test_memory_stays_flat(tmp_path):
              "batch_size": 8, "epochs": STEPS, "max_steps": STEPS, "eval_every": EVAL_EVERY}
     command = [sys.executable, "din/train.py"] + ["--%s=%s" % flag for flag in flags.items()]
     samples = []  # (steps done, MiB)
-    with open(str(tmp_path / "log"), "w") as log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
+    with open(str(tmp_path / "log"), "w") as log, subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log) as process:
         while process.poll() is None:
             done = steps_done(tmp_path / "save_path")
             if done and (not samples or done > samples[-1][0]):

@@ -18,10 +18,10 @@ DATASET = random_dataset(users=300)
 
 def on_a_terminal(*command):
     """What a script of the project writes to a terminal of 120 columns."""
-    terminal, own = pty.openpty()
-    process = subprocess.Popen([sys.executable] + [str(part) for part in command], cwd=ROOT, stdout=own, stderr=own,
-                               env=dict(os.environ, COLUMNS="120"))
-    os.close(own)
+    terminal, script_end = pty.openpty()
+    process = subprocess.Popen([sys.executable] + [str(part) for part in command], cwd=ROOT, stdout=script_end,
+                               stderr=script_end, env=dict(os.environ, COLUMNS="120"))
+    os.close(script_end)
     output = b""
     while True:
         try:
@@ -35,7 +35,7 @@ def on_a_terminal(*command):
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
-    """The flags of a data set and of the folders for what is made of it."""
+    """The flags of a data set, and of the folders for a model and its results."""
     folder = tmp_path_factory.mktemp("progress")
     write_dataset(str(folder / "dataset.pkl"), DATASET)
     return ["--dataset", folder / "dataset.pkl", "--save_path", folder / "save_path", "--results", folder / "results",
@@ -57,10 +57,10 @@ def test_training_on_a_terminal_shows_rate_loss_and_time_left_and_the_same_log(f
     assert in_a_file.returncode == 0 and in_a_file.stderr == ""
     assert re.sub(r"[^\t\n -~]", "?", in_a_file.stdout) == in_a_file.stdout  # no control characters
 
-    def fixed(some):  # what does not depend on the clock
-        return [line for line in some if re.match("test_gauc|Epoch . Global|best|Total", line)]
+    def fixed(log):  # the lines that don't depend on the clock
+        return [line for line in log if re.match("test_gauc|Epoch . Global|best|Total", line)]
     assert fixed(lines) == fixed(in_a_file.stdout.splitlines()) != []
-    assert all(re.match(r"the earlier run|test_gauc: |Epoch 0 |best test_gauc: |Total rec|Approximate acc|System ", line)
+    assert all(re.match("the earlier run|test_gauc: |Epoch 0 |best test_gauc: |Total rec|Approximate acc|System ", line)
                for line in in_a_file.stdout.splitlines())
 
 
@@ -69,8 +69,8 @@ def test_building_a_data_set_on_a_terminal_shows_a_bar(tmp_path):
     users = np.repeat(np.arange(2000), 5)
     items = np.concatenate([random.permutation(50)[:5] for _ in range(2000)])
     dump_parts(str(tmp_path / "remap.pkl"), [
-        {"reviewerID": users, "asin": items, "unixReviewTime": items}, np.zeros(50, np.int32), (2000, 50, 1, len(users)), (),
-        {"dataset": "random"}])
+        {"reviewerID": users, "asin": items, "unixReviewTime": items}, np.zeros(50, np.int32),
+        (2000, 50, 1, len(users)), (), {"dataset": "random"}])
     command = ["din/build_dataset.py", "--remap", tmp_path / "remap.pkl", "--output", tmp_path / "dataset.pkl"]
     output = on_a_terminal(*command)
     assert re.search(bars("negatives", r"2\.00k", "users"), output), output

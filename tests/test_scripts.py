@@ -1,4 +1,4 @@
-"""run.sh, train.sh, infer.sh, prepare_dataset.sh and setup.sh, run as their users run them, in a copy of the project."""
+"""run.sh, train.sh, infer.sh, prepare_dataset.sh and setup.sh, as their users run them, in a copy of the project."""
 import csv
 import fcntl
 import os
@@ -20,8 +20,8 @@ FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
 def run(project, *command, **environment):
     """Runs a script in the environment that the tests run in; `environment` holds further variables."""
     clean = {name: value for name, value in os.environ.items()
-             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "NUM_WORKERS", "TF_CONFIG", "RAW_DATA",
-                             "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL")}
+             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "NUM_WORKERS", "TF_CONFIG",
+                             "RAW_DATA", "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL")}
     clean.update(VIRTUAL_ENV=sys.prefix, **environment)
     return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
@@ -80,7 +80,7 @@ def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(pr
 
 
 def losses(project):
-    """What the log of a training says of its losses and evaluations."""
+    """The lines of a training's log that have its losses and evaluations."""
     log = (project / "results" / "result_train_pnn_32.txt").read_text()
     return [line for line in log.splitlines() if "Global_step" in line or "test_gauc" in line]
 
@@ -127,9 +127,9 @@ def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier
     assert done.stderr.splitlines()[-1].startswith("error: a batch of 99999 is larger than the training set")
     assert [row["batch_size"] for row in rows(project, "train")] == ["64"]
     assert not (results / "results_infer.csv").exists()
-    kept, = project.glob("results_*")
-    assert [path.name for path in kept.iterdir()] == ["results_train.csv"]  # what belongs to the project stays
-    assert (kept / "results_train.csv").read_text() == "earlier\n" and (results / "published.csv").exists()
+    aside, = project.glob("results_*")
+    assert [path.name for path in aside.iterdir()] == ["results_train.csv"]  # the project's own file stays
+    assert (aside / "results_train.csv").read_text() == "earlier\n" and (results / "published.csv").exists()
 
 
 def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
@@ -221,24 +221,25 @@ def test_prepared_steps_are_skipped_and_another_data_set_makes_all_anew(project)
     assert again.returncode == 0 and again.stdout.count("up to date") == 2 + len(FOLDERS)
     assert {folder: (project / folder / "dataset.pkl").stat().st_mtime_ns for folder in FOLDERS} == made
 
-    own = project / "raw_data" / "own data"
-    own.mkdir()
-    (own / "reviews_Electronics_5.json").write_text("".join(
+    raw_data = project / "raw_data" / "own data"
+    raw_data.mkdir()
+    (raw_data / "reviews_Electronics_5.json").write_text("".join(
         '{"reviewerID": "U%d", "asin": "I%d", "unixReviewTime": %d}\n' % (user, (user + k) % 9, k)
         for user in range(8) for k in range(4)))
-    (own / "meta_Electronics.json").write_text("".join(
+    (raw_data / "meta_Electronics.json").write_text("".join(
         "{'asin': 'I%d', 'categories': [['Own', 'C%d']]}\n" % (item, item % 3) for item in range(9)))
-    refused = run(project, "./prepare_dataset.sh", RAW_DATA=str(own))
+    refused = run(project, "./prepare_dataset.sh", RAW_DATA=str(raw_data))
     assert refused.returncode == 1 and "SKIP_CHECKSUM=1" in refused.stderr
     assert {folder: (project / folder / "dataset.pkl").stat().st_mtime_ns for folder in FOLDERS} == made
-    changed = run(project, "./prepare_dataset.sh", RAW_DATA=str(own), SKIP_CHECKSUM="1")
+    changed = run(project, "./prepare_dataset.sh", RAW_DATA=str(raw_data), SKIP_CHECKSUM="1")
     assert changed.returncode == 0, changed.stderr
     assert changed.stdout.count("own_data, 32 training examples, 8 test users, 9 items, 3 categories") == len(FOLDERS)
 
 
 def test_each_model_folder_works_as_the_readme_says(project):
     write_datasets(project)
-    done = run(project, "bash", "-c", "cd deepFM && %s train.py --batch_size 64 --epochs 1 > log.txt 2>&1" % sys.executable)
+    done = run(project, "bash", "-c",
+               "cd deepFM && %s train.py --batch_size 64 --epochs 1 > log.txt 2>&1" % sys.executable)
     assert done.returncode == 0
     log = (project / "deepFM" / "log.txt").read_text()
     assert "\ntest_gauc: " in "\n" + log and "\nEpoch 0 DONE\tCost time: " in log, log  # TensorFlow 2.20 greets before

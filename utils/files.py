@@ -1,12 +1,13 @@
-"""Files that are whole or not there, and errors that are one line.
+"""Files that are whole or not there, and errors that are one line. Needs the standard library only.
 
-Every output of the project is written beside its final place and renamed into it, so that a run that is
-interrupted, or that meets bad input, leaves what was there before untouched.
+The project writes each of its files beside the file's final place, and renames it into that place. A run that is
+interrupted, or that meets bad input, leaves the earlier file untouched.
 """
 import argparse
 import contextlib
 import fcntl
 import glob
+import itertools
 import os
 import shutil
 import sys
@@ -20,18 +21,24 @@ class UserError(Exception):
     """Something that the user can mend; the message says what is wrong and what to do, in one line."""
 
 
-def unwritable(path, error):
-    """The UserError for `error`, what writing `path` raised, or a text that says why it failed."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+def unwritable(path, reason):
+    """The UserError that says why `path` can't be written."""
     return UserError("%s can't be written (%s); make room there, or choose another folder" % (path, reason))
 
 
-def make_folder(path):
-    """Makes the folder `path` where it is not there yet; raises UserError where it can't be."""
+@contextlib.contextmanager
+def writing(path, errors=OSError):
+    """A context for writing `path`: where it raises one of `errors`, a UserError takes that error's place."""
     try:
+        yield
+    except errors as error:
+        raise unwritable(path, getattr(error, "strerror", None) or str(error).splitlines()[0]) from None
+
+
+def make_folder(path):
+    """Makes the folder `path` where it is not there yet; raises UserError where it can't be made."""
+    with writing(path):
         os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +53,7 @@ def run_main(main):
     try:
         main()
         sys.stdout.flush()
-    except BrokenPipeError:  # who read the output has left, as `head` does; what is left of it must not be tried again
+    except BrokenPipeError:  # the reader of the output has left, as `head` does; Python must not flush to it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
@@ -59,92 +66,77 @@ def run_main(main):
 def replacing(path, mode="wb", **open_options):
     """Opens a file beside `path` for writing and renames it to `path` once the block has ended well.
 
-    Where the block raises, the file beside is removed and `path` stays as it was. What killed processes left beside is
-    removed as well: they no longer hold its lock.
-
-    Raises:
-      UserError: it can't be written.
+    Where the block raises, the file beside is removed and `path` stays as it was. Files beside of killed processes are
+    removed as well: nobody holds their locks any more. Raises UserError where `path` can't be written.
     """
     path = os.path.abspath(path)
     make_folder(os.path.dirname(path))
-    try:
+    with writing(path):
         handle, beside = _open_beside(path)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    try:
-        with open(handle, mode, **open_options) as output:
-            yield output
-            output.flush()
-            os.fsync(output.fileno())
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(beside)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
-        raise
+        try:
+            with open(handle, mode, **open_options) as output:
+                yield output
+                output.flush()
+                os.fsync(output.fileno())
+            mask = os.umask(0)  # it can't be read without setting it
+            os.umask(mask)
+            os.chmod(beside, 0o666 & ~mask)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(beside)
+            raise
 
 
 @contextlib.contextmanager
 def replacing_folder(path):
-    """Makes a folder beside `path` to write into, which takes the place of `path` once the block has ended well.
+    """Yields the path of a folder for the block to make, which takes the place of `path` once the block has ended well.
 
-    Raises:
-      UserError: it can't be written; what was there before stays.
+    Raises UserError where the folder can't be written; the earlier one stays.
     """
     path = os.path.abspath(path)
-    beside, before = (os.path.join(os.path.dirname(path), ".%s.%s" % (os.path.basename(path), kind))
-                      for kind in ("part", "before"))
-    for left in (beside, before):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    make_folder(os.path.dirname(path))
-    try:
-        yield beside
-        if os.path.exists(path):
-            os.rename(path, before)
-        os.rename(beside, path)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
+    folder, name = os.path.split(path)
+    beside, before = (os.path.join(folder, ".%s.%s" % (name, kind)) for kind in ("part", "before"))
+    for remnant in (beside, before):  # of a killed process
+        shutil.rmtree(remnant, ignore_errors=True)
+    make_folder(folder)
+    with writing(path):
+        try:
+            yield beside
+            if os.path.exists(path):
+                os.rename(path, before)
+            os.rename(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(before, ignore_errors=True)
 
 
 def _open_beside(path):
     """Makes a locked file beside `path`, and removes those that killed processes left; returns (descriptor, path)."""
     folder, prefix, suffix = os.path.dirname(path), ".%s." % os.path.basename(path), ".part"
-    for left in glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*" + suffix)):
-        with contextlib.suppress(OSError), open(left) as file:
+    for remnant in glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*" + suffix)):
+        with contextlib.suppress(OSError), open(remnant) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.remove(left)
+            os.remove(remnant)
     while True:
         handle, beside = tempfile.mkstemp(suffix, prefix, folder)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, beside
-        os.close(handle)  # another process found it before it was locked
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        os.close(handle)  # another process took it for a killed one's, before it was locked
 
 
 def dated_folder(folder):
     """Makes `folder_<date>`, a new folder; returns its path."""
-    dated = unused = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
-    count = 1
-    while os.path.exists(unused):
-        count += 1
-        unused = "%s_%d" % (dated, count)
-    os.makedirs(unused)
-    return unused
+    dated = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    names = itertools.chain([dated], ("%s_%d" % (dated, number) for number in itertools.count(2)))
+    path = next(name for name in names if not os.path.exists(name))
+    os.makedirs(path)
+    return path
 
 
 def set_aside(paths, folder):
-    """Moves those of `paths` that exist into `folder_<date>`, a new folder; returns its path, or None if there were none."""
+    """Moves those of `paths` that exist into a new `folder_<date>`; returns its path, or None where none exists."""
     paths = [path for path in paths if os.path.lexists(path)]
     if not paths:
         return None

@@ -24,28 +24,18 @@ WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kern
 def infer(model_class, batches, name, arguments):
     """Scores every test user's candidates with the best checkpoint; adds a row to results_infer.csv.
 
-    Args:
-      model_class: a subclass of BaseModel.
-      batches: what it reads: the module input.py of its folder, with test_batches.
-      name: what the CSVs call it.
-      arguments: the parsed arguments of infer.py.
-
-    Raises:
-      UserError: the data set or the checkpoint is missing, damaged, or they don't belong together; or there are too few devices.
+    Arguments as of `train_loop.train`, but `arguments` are the parsed ones of infer.py. Raises UserError where
+    the data set or the checkpoint is missing or damaged, they don't match, or devices are missing.
     """
     dataset = read_dataset(arguments.dataset)
     devices = tower_devices(arguments.num_accelerators, arguments.batch_size)
     batch_size = arguments.batch_size * arguments.num_accelerators
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
-
-    with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path, arguments.num_accelerators,
-                  len(devices)) as (graph, session, checkpoint_step):
+    with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path,
+                  arguments.num_accelerators, len(devices)) as (graph, session, checkpoint_step):
         scorer = Scorer(graph, session, dataset.item_count, devices)
         session.graph.finalize()
-
-        def test_batches():
-            return batches.test_batches(dataset.test, batch_size, arguments.num_ads, draw)
-
+        test_batches = functools.partial(batches.test_batches, dataset.test, batch_size, arguments.num_ads, draw)
         for batch in itertools.islice(test_batches(), WARM_UP_BATCHES):
             scorer.score(batch)
         accelerator, latencies, scores, recommendations = Stopwatch(), [], [], 0
@@ -70,9 +60,7 @@ def infer(model_class, batches, name, arguments):
     p50, p90, p99 = np.percentile(latencies, [50, 90, 99])
     log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
     log("Latency per batch in milliseconds: p50 %.3f, p90 %.3f, p99 %.3f" % (p50, p90, p99))
-    row = {"latency_ms_p50": "%.3f" % p50, "latency_ms_p99": "%.3f" % p99, "gauc": "%.6f" % gauc, "auc": "%.6f" % auc,
-           "checkpoint_step": checkpoint_step}
-    row.update(settings(name, dataset, arguments))
-    row.update(report_throughput(log, recommendations, system_seconds(), accelerator.seconds))
+    row = dict(settings(name, dataset, arguments), latency_ms_p50="%.3f" % p50, latency_ms_p99="%.3f" % p99,
+               gauc="%.6f" % gauc, auc="%.6f" % auc, checkpoint_step=checkpoint_step,
+               **report_throughput(log, recommendations, system_seconds(), accelerator.seconds))
     add_rows(arguments.results, {"infer": [row]})
-

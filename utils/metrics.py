@@ -3,23 +3,15 @@ import numpy as np
 
 
 def gauc(positive, negative):
-    """Mean over users of [score of the positive > score of the negative]; a tie counts as 0.
-
-    Args:
-      positive, negative: [U] scores of each test user's positive and negative.
-    """
+    """Mean over users of [score of the positive > score of the negative], [U] both; a tie counts as 0."""
     return float(np.mean(np.asarray(positive) > np.asarray(negative)))
 
 
 def auc(positive, negative):
-    """Area under the ROC curve over all positives and negatives together; a tie counts as one half.
+    """Area under the ROC curve over all positives [P] and negatives [Q] together; a tie counts as one half.
 
     The share of (positive, negative) pairs in which the positive scores higher, by the rank-sum identity
     (Mann and Whitney 1947), in O(U log U).
-
-    Args:
-      positive: [P] scores of all positives.
-      negative: [Q] scores of all negatives.
     """
     negative = np.sort(negative)
     below = np.searchsorted(negative, positive, side="left").sum(dtype=np.int64)
@@ -28,6 +20,6 @@ def auc(positive, negative):
 
 
 def gauc_and_auc(scores):
-    """(GAUC, AUC) of a test set; `scores` [U, 2] are each user's positive's and negative's."""
+    """(GAUC, AUC) of a test set; `scores` [U, 2] are of each user's positive and negative."""
     positive, negative = scores[:, 0], scores[:, 1]
     return gauc(positive, negative), auc(positive, negative)

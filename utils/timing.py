@@ -10,12 +10,7 @@ def system_seconds():
 
 
 class Stopwatch:
-    """Adds up the seconds spent in its `with` blocks.
-
-    Attributes:
-      seconds: the sum over all blocks so far.
-      last: the seconds of the latest block.
-    """
+    """Adds up the seconds spent in its `with` blocks: `seconds` of all blocks so far, `last` of the latest."""
 
     def __init__(self, seconds=0.0):
         self.seconds, self.last = seconds, 0.0

@@ -1,8 +1,8 @@
 """NUM_ACCELERATORS: one model, its batch split over several towers, one update.
 
-A tower is a copy of the model's graph on a device, on the same variables, that computes its share of the recommendations.
-The sum of the towers' losses, divided by the number of all recommendations, is the loss of the whole batch, and its
-gradient is the whole batch's, uneven and empty shares included.
+A tower is a copy of the model's graph on a device, with the same variables, for a share of the recommendations. The sum
+of the towers' losses, divided by the number of all recommendations, is the loss of the whole batch, and its gradient is
+the whole batch's, uneven and empty shares included.
 """
 import functools
 import platform
@@ -28,18 +28,14 @@ def gpu_names():
 
 
 def device_names(count):
-    """The TensorFlow devices to use for `count` accelerators: GPUs, or logical CPU devices where there is no GPU.
-
-    Raises:
-      UserError: there are GPUs, but fewer than asked for.
-    """
+    """TensorFlow's devices for `count` accelerators: GPUs, or logical CPUs without any; UserError for too few GPUs."""
     if count < 1:
         raise UserError("num_accelerators is %d; give 1 or more" % count)
-    found = len(gpu_names())
-    if found and count > found:
+    gpu_count = len(gpu_names())
+    if 0 < gpu_count < count:
         raise UserError("%d accelerators asked for, %d GPUs found; lower NUM_ACCELERATORS, or see that "
-                        "CUDA_VISIBLE_DEVICES shows TensorFlow the others" % (count, found))
-    return ["/%s:%d" % ("gpu" if found else "cpu", index) for index in range(count)]
+                        "CUDA_VISIBLE_DEVICES shows TensorFlow the others" % (count, gpu_count))
+    return ["/%s:%d" % ("gpu" if gpu_count else "cpu", index) for index in range(count)]
 
 
 def shards(num_accelerators, batch_size):
@@ -48,46 +44,41 @@ def shards(num_accelerators, batch_size):
     On a CPU two towers side by side, each on a core of its own, train DIN with a batch of 1,024 in 20 ms, where one
     tower whose operations share the cores takes 27 (two cores of an AMD EPYC): most operations are too small to share.
     """
-    if gpu_names():
-        return 1
-    return max(1, min(cores() // num_accelerators, batch_size // SMALLEST_SHARD))
+    return 1 if gpu_names() else max(1, min(cores() // num_accelerators, batch_size // SMALLEST_SHARD))
 
 
 def tower_devices(num_accelerators, batch_size):
-    """The device of each tower, for `batch_size` recommendations on each of `num_accelerators`; raises as `device_names`."""
+    """The device of each tower, for `batch_size` recommendations on each accelerator; raises as `device_names`."""
     return [device for device in device_names(num_accelerators) for _ in range(shards(num_accelerators, batch_size))]
 
 
 def session_config(num_accelerators, num_towers, traced=False):
-    """The ConfigProto of a session on `num_accelerators` devices, for a graph of `num_towers`.
-
-    `traced`: whether steps are to be traced, operation by operation.
-    """
+    """The ConfigProto of a session on `num_accelerators` devices, for `num_towers`; `traced`: its steps are traced."""
     config = tf.ConfigProto(device_count={"CPU": 1 if gpu_names() else num_accelerators}, allow_soft_placement=True,
                             gpu_options=tf.GPUOptions(allow_growth=True))
     if gpu_names():
-        # A thread that starts the operations of each GPU, and one for the host's. A step of DIN with a batch of 1,024 takes
-        # 2.3 ms with them, 3.0 with TensorFlow's own choice, one for each of 16 cores, as a step's operations go from one
-        # thread to another (NVIDIA H200).
+        # A thread that starts each GPU's operations, and one for the host's: a step of DIN with a batch of 1,024 takes
+        # 2.3 ms. TensorFlow's choice, a thread for each of 16 cores, hands operations from thread to thread: 3.0 ms
+        # (NVIDIA H200).
         config.inter_op_parallelism_threads = num_accelerators + 1
     else:
         # A tower has about two operations to run at a time. That many at once, each on one of two cores, take 6.5 ms
         # for a step of 256 where operations that share the cores take 8.8.
         config.inter_op_parallelism_threads = cores()
         config.intra_op_parallelism_threads = max(1, cores() // (2 * num_towers))
-        # TensorFlow 2 would make one operation of a product, its bias and its activation, which here takes longer than the
-        # three: a step of 32 takes 1.25 ms with it and 1.22 without, where the three are next to each other 1.30.
+        # TensorFlow 2 would make one operation of a product, its bias and its activation, which here takes longer than
+        # the three: a step of 32 takes 1.25 ms with it and 1.22 without, where the three are next to each other 1.30.
         config.graph_options.rewrite_options.remapping = config.graph_options.rewrite_options.OFF
         if num_accelerators == num_towers == 1 and not traced:
-            # One tower's operations wait for each other, so handing them to other threads costs more than it gains: 1.21 ms
-            # instead of 1.39 a step of 32, and as long for a batch of 1,024 to score (Intel Xeon with AVX-512). Without them
-            # TensorFlow records no operations.
+            # One tower's operations wait for each other, so further threads cost more than they gain. Without them a
+            # step of 32 takes 1.21 ms instead of 1.39, and scoring a batch of 1,024 takes as long (Intel Xeon with
+            # AVX-512). But TensorFlow then records no operations, which a trace needs.
             config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
     return config
 
 
 def describe_device(count):
-    """What the CSVs' `device` column says."""
+    """The text of the CSVs' `device` column for `count` accelerators."""
     names = gpu_names()
     if names:
         return names[0] if count == 1 else "%d x %s" % (count, names[0])

@@ -1,14 +1,13 @@
 """Training: epochs, steps, evaluation on the whole test set. What a run leaves is in runs/recorder.py."""
 import contextlib
 import os
-import typing
 
 import numpy as np
 from tqdm import tqdm
 
 from utils import metrics
-from utils.batches import prefetch
-from utils.cluster.workers import from_environment
+from utils.batches import prefetch, share_of
+from utils.cluster.tf_config import from_environment
 from utils.dataset import read_dataset
 from utils.engine.optimizers import learning_rate_at
 from utils.engine.session import Session
@@ -27,23 +26,16 @@ SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of lo
 CHANCE_DEVIATIONS = 3   # a GAUC within so many standard deviations of one half is at chance level
 
 
-class Copies(typing.NamedTuple):
-    """How workers keep their copies of the variables alike."""
-    broadcast: tf.Operation  # gives them all the chief's values
-    checksum: tf.Tensor      # int64 [], differs where a copy does
-
-
 def train(model_class, batches, name, arguments):
     """Trains a model and adds its row to results_train.csv; under TF_CONFIG, together with the other workers.
 
+    Raises UserError where the data set, a flag, TF_CONFIG or the checkpoint to resume from is not as it must be.
+
     Args:
       model_class: a subclass of BaseModel.
-      batches: what it reads: the module input.py of its folder, with train_batches and test_batches.
-      name: what the CSVs call it.
+      batches: the module input.py of its folder, with train_batches and test_batches.
+      name: what the CSVs call the model.
       arguments: the parsed arguments of train.py.
-
-    Raises:
-      UserError: the data set, a flag, TF_CONFIG or the checkpoint to resume from is not as it must be.
     """
     if arguments.lr is None:
         arguments.lr = arguments.learning_rates[arguments.optimizer]
@@ -59,7 +51,7 @@ def train(model_class, batches, name, arguments):
         if cluster.is_chief:
             stack.enter_context(acquire(os.path.join(arguments.save_path, ".lock")))
         towers = shards(arguments.num_accelerators, arguments.batch_size)
-        config = session_config(arguments.num_accelerators, towers * arguments.num_accelerators, traced=arguments.profile)
+        config = session_config(arguments.num_accelerators, towers * arguments.num_accelerators, arguments.profile)
         cluster.start(config)
         stack.enter_context(tf.Graph().as_default())
         stack.enter_context(cluster.guarded())
@@ -69,70 +61,58 @@ def train(model_class, batches, name, arguments):
         tf.set_random_seed(arguments.seed)
         graph = TrainingGraph(model_class, dataset, arguments.optimizer, arguments.num_accelerators, towers, cluster)
         initialize = tf.global_variables_initializer()
-        copies = Copies(cluster.broadcast(tf.global_variables()), cluster.checksum(graph.variables))
+        run = Run(graph, batches, arguments, dataset, cluster)
         tf.get_default_graph().finalize()
         session = stack.enter_context(Session(cluster.target, config=cluster.configure(config)))
         session.run(initialize)
         graph.start(session)
-        recorder = Recorder(graph, batches, name, arguments, dataset, cluster) if cluster.is_chief else NullRecorder(cluster)
-        Run(graph, batches, arguments, dataset, cluster, copies, recorder).go()
+        run.go(Recorder(graph, batches, name, arguments, dataset, cluster)
+               if cluster.is_chief else NullRecorder(cluster))
         cluster.finish()
 
 
 class Run:
     """One training run: counts, decides and updates, on every worker alike.
 
-    Args:
-      graph: a `TrainingGraph`, started.
-      batches, arguments: as `train` takes them.
-      dataset: what it trains on.
-      cluster: the workers that train together.
-      copies: `Copies`.
-      recorder: a `Recorder`, or a worker's `NullRecorder`.
-
-    Attributes:
-      state: what a resumed run goes on from, a JSON object; see runs/identity.py.
-      curve: what each evaluation found, a list of dictionaries.
+    `state` is what a resumed run goes on from, a JSON object (runs/identity.py); `curve` has a point per evaluation. To
+    `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike.
     """
 
-    def __init__(self, graph, batches, arguments, dataset, cluster, copies, recorder):
+    def __init__(self, graph, batches, arguments, dataset, cluster):
         self.graph, self.batches, self.arguments, self.dataset = graph, batches, arguments, dataset
-        self.cluster, self.copies, self.recorder = cluster, copies, recorder
-        self.batch_size = arguments.batch_size * arguments.num_accelerators * cluster.count
+        self.cluster, self.batch_size = cluster, arguments.batch_size * arguments.num_accelerators * cluster.count
         self.steps_per_epoch = -(-len(dataset.train.items) // self.batch_size)
-        self.last_step = arguments.epochs * self.steps_per_epoch
-        if arguments.max_steps:
-            self.last_step = min(self.last_step, arguments.max_steps)
-        share = cluster.share_of(len(dataset.test.users))
-        self.test = dataset.test._replace(**{column: getattr(dataset.test, column)[share] for column in (
-            "users", "offsets", "lengths", "positives", "negatives")})
+        self.last_step = min(arguments.epochs * self.steps_per_epoch, arguments.max_steps or float("inf"))
+        self.test = dataset.test._replace(**{
+            column: share_of(getattr(dataset.test, column), cluster.index, cluster.count)
+            for column in ("users", "offsets", "lengths", "positives", "negatives")})
+        self._broadcast, self._checksum = cluster.broadcast(tf.global_variables()), cluster.checksum(graph.variables)
 
-    def go(self):
-        """Trains to the last step and reports."""
-        self.state, self.curve = self.cluster.all_gather(self.recorder.open(fresh_state(), self.last_step))[0]
-        self.graph.session.run(self.copies.broadcast)
+    def go(self, recorder):
+        """Trains to the last step and reports to `recorder`, a `Recorder` or a worker's `NullRecorder`."""
+        self.recorder = recorder
+        self.state, self.curve = self.cluster.all_gather(recorder.open(fresh_state(), self.last_step))[0]
+        self.graph.session.run(self._broadcast)
         self.accelerator = Stopwatch(self.state["accelerator_seconds"])
         self.started = system_seconds()
         self.recent = []  # (loss, recommendations, seconds) of each step since the latest point of the curves
         self.losses = []  # of each step since the latest evaluation
-        self.recorder.begin(self.state["step"], self.last_step)
+        recorder.begin(self.state["step"], self.last_step)
         if not self.state["step"]:
             self._evaluate(0)
-            self.recorder.log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
+            recorder.log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
         while self.state["step"] < self.last_step:
             self._epoch(self.state["step"] // self.steps_per_epoch)
-        self.recorder.finish(self._state_now(), self.curve)
-
-    def _training_seconds(self):
-        return self.state["training_seconds"] + system_seconds() - self.started
+        recorder.finish(self._state_now(), self.curve)
 
     def _state_now(self):
-        """The state, its clocks included, which tell how long the run took with those that it goes on from."""
+        """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""
         return dict(self.state, system_seconds=self.state["system_seconds"] + system_seconds(),
-                    training_seconds=self._training_seconds(), accelerator_seconds=self.accelerator.seconds)
+                    training_seconds=self.state["training_seconds"] + system_seconds() - self.started,
+                    accelerator_seconds=self.accelerator.seconds)
 
     def _epoch(self, epoch):
-        """Trains what is left of `epoch`, 0 the first."""
+        """Trains the remaining steps of `epoch`, 0 the first."""
         first_step = epoch * self.steps_per_epoch
         done = self.state["step"] - first_step
         batches = self.batches.train_batches(self.dataset.train, self.batch_size, self.arguments.seed, epoch, skip=done,
@@ -142,16 +122,15 @@ class Run:
                   unit=" recommendations", unit_scale=True, disable=None) as bar:
             for batch in prefetch(batches, self.graph.pack_for_training):
                 recommendations = len(batch.batch.lengths)
-                if self.cluster.count > 1:  # this worker's share of them
+                if self.cluster.count > 1:  # the batch is this worker's share; all workers' are counted
                     recommendations = min(self.batch_size, total - (self.state["step"] - first_step) * self.batch_size)
                 loss = self._step(batch, recommendations, epoch)
-                if not bar.disable:
-                    bar.set_postfix_str("loss %.4f" % loss, refresh=False)
-                    bar.update(recommendations)
+                bar.set_postfix_str("loss %.4f" % loss, refresh=False)
+                bar.update(recommendations)
                 if self.state["step"] == self.last_step:
                     break
         if self.state["step"] == first_step + self.steps_per_epoch:
-            self.recorder.log("Epoch %d DONE\tCost time: %.2f" % (epoch, self._training_seconds()))
+            self.recorder.log("Epoch %d DONE\tCost time: %.2f" % (epoch, self._state_now()["training_seconds"]))
 
     def _step(self, batch, recommendations, epoch):
         state = self.state
@@ -166,17 +145,14 @@ class Run:
         self.losses.append(loss)
         self.recent.append((loss, recommendations, self.accelerator.last))
         if state["step"] % SUMMARY_EVERY == 0:
-            self._show_training(learning_rate)
+            losses, counts, seconds = zip(*self.recent)
+            self.recent = []
+            self.recorder.show_training(state["step"], train_loss=np.mean(losses), learning_rate=learning_rate,
+                                        recommendations_per_second=sum(counts) / sum(seconds))
         if (state["step"] % self.arguments.eval_every == 0 or state["step"] % self.steps_per_epoch == 0
                 or state["step"] == self.last_step):
             self._evaluate_and_save(epoch)
         return loss
-
-    def _show_training(self, learning_rate):
-        losses, recommendations, seconds = zip(*self.recent)
-        self.recorder.show_training(self.state["step"], train_loss=np.mean(losses), learning_rate=learning_rate,
-                                    recommendations_per_second=sum(recommendations) / sum(seconds))
-        self.recent = []
 
     def _evaluate_and_save(self, epoch):
         state = self.state
@@ -200,21 +176,22 @@ class Run:
         if not np.isfinite(scores).all():
             self._diverged("the scores are not finite")
         state["gauc"], state["auc"] = metrics.gauc_and_auc(scores)
-        self.cluster.require_equal("its variables after step %d" % state["step"], "use machines with the same processor", {
-            "sum of bits": int(self.graph.session.run(self.copies.checksum))})
+        self.cluster.require_equal(
+            "its variables after step %d" % state["step"], "use machines with the same processor",
+            {"sum of bits": int(self.graph.session.run(self._checksum))})
         self.recorder.show_evaluation(state)
         self.curve.append(dict({name: state[name] for name in POINT if name in state},
-                               epoch=epoch, seconds=self._training_seconds()))
+                               epoch=epoch, seconds=self._state_now()["training_seconds"]))
 
     def _warn_at_chance(self):
-        """Says so where the second evaluation in a row, an epoch done, is no better than guessing."""
+        """Warns where the second evaluation in a row, after the first epoch, is no better than guessing."""
         state = self.state
         margin = CHANCE_DEVIATIONS * 0.5 / np.sqrt(len(self.dataset.test.users))  # around the GAUC of random scores
         learnt = abs(state["gauc"] - 0.5) >= min(margin, 0.5)
         state["at_chance"] = 0 if learnt or state["step"] < self.steps_per_epoch else state["at_chance"] + 1
         if state["at_chance"] == 2:
-            self.recorder.warn("after step %d the GAUC is at chance level (%.4f) for the second time; the model learns nothing: "
-                               "try another --lr, or more --epochs" % (state["step"], state["gauc"]))
+            self.recorder.warn("after step %d the GAUC is at chance level (%.4f) for the second time; the model learns "
+                               "nothing: try another --lr, or more --epochs" % (state["step"], state["gauc"]))
 
     def _diverged(self, what):
         raise UserError("%s at step %d; lower --lr (%s)" % (what, self.state["step"], self.recorder.last_checkpoint()))

@@ -1,1 +1,1 @@
-"""Several machines: workers, who may connect to them, a cluster on this machine."""
+"""Several machines: TF_CONFIG, workers, who may connect to them, a cluster on this machine."""

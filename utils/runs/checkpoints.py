@@ -2,11 +2,11 @@
 
     save_path/ckpt.*      the variables with the best GAUC so far
     save_path/latest.*    the variables at the latest evaluation, to resume from
-    save_path/state.json  what run they belong to, and where it stands
+    save_path/state.json  the run that they belong to, and its state
 
-They are written into a folder beside, which becomes `.ready` by one rename and is then emptied into save_path. A run
-that is killed on the way leaves either the old files, or a `.ready` folder that the next reader empties. A lock keeps
-those who read from seeing files of two checkpoints.
+They are written into a folder beside, which becomes `.ready` by one rename; its files are then moved into save_path. A
+run that is killed on the way leaves either the old files, or a `.ready` folder, whose files the next reader moves. A
+lock keeps readers from seeing files of two checkpoints.
 """
 import json
 import os
@@ -21,7 +21,7 @@ STATE = "state.json"
 
 
 def _reason(error):
-    """Why a session's call raised `error`: TensorFlow says so before the node that it names, 2.x after other lines."""
+    """Why a session's call raised `error`: TensorFlow says so before the node's name, 2.x after other lines."""
     return str(error).split("\n\t [[")[0].splitlines()[-1]
 
 
@@ -30,13 +30,13 @@ class Checkpoints:
 
     def __init__(self, save_path, saver):
         self.save_path, self._saver = save_path, saver
-        with self._alone():
+        with self._lock():
             self._finish_move()
 
     def _path(self, name):
         return os.path.join(self.save_path, name)
 
-    def _alone(self):
+    def _lock(self):
         return waited_for(self._path(".checkpoints.lock"))
 
     def _finish_move(self):
@@ -49,8 +49,7 @@ class Checkpoints:
     def save(self, session, state, best):
         """Writes the latest variables and `state`, a JSON object; `best` says that they are the best so far too.
 
-        Raises:
-          UserError: they can't be written; what was there before stays.
+        Raises UserError where they can't be written; the earlier checkpoints stay.
         """
         beside = self._path(".writing")
         shutil.rmtree(beside, ignore_errors=True)
@@ -64,14 +63,15 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(beside, ignore_errors=True)
             raise unwritable(self.save_path, _reason(error)) from None
-        with self._alone():
+        with self._lock():
             os.rename(beside, self._path(".ready"))
             self._finish_move()
 
     def state(self):
-        """Returns the state of the run in save_path, or None where there is none."""
+        """The state of the run in save_path, None where there is none; raises UserError where it is damaged."""
+        path = self._path(STATE)
         try:
-            with open(self._path(STATE)) as file:
+            with open(path) as file:
                 state = json.load(file)
             if not (isinstance(state, dict) and all(isinstance(state.get(part), dict) for part in ("run", "state"))):
                 raise ValueError("it does not hold the state of a run")
@@ -79,36 +79,29 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:
-            raise UserError("%s can't be read (%s); train again without --resume" % (self._path(STATE), error)) from None
+            raise UserError("%s can't be read (%s); train again without --resume" % (path, error)) from None
 
     def restore(self, session, name):
-        """Restores the checkpoint `name`, BEST or LATEST.
-
-        Raises:
-          UserError: there is none, or it does not fit the model.
-        """
-        if not os.path.exists(self._path(name) + ".index"):
-            raise UserError("no checkpoint %s; train first: python train.py" % self._path(name))
+        """Restores the checkpoint `name`, BEST or LATEST; raises UserError where it is missing or does not fit."""
+        path = self._path(name)
+        if not os.path.exists(path + ".index"):
+            raise UserError("no checkpoint %s; train first: python train.py" % path)
         try:
-            with self._alone():
-                self._saver.restore(session, self._path(name))
+            with self._lock():
+                self._saver.restore(session, path)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
-                            % (self._path(name), _reason(error))) from None
+                            % (path, _reason(error))) from None
 
     def finish(self):
         """Marks the run as finished, with its row written."""
-        state = dict(self.state(), finished=True)
         with replacing(self._path(STATE), "w") as file:
-            json.dump(state, file, indent=1)
+            json.dump(dict(self.state(), finished=True), file, indent=1)
 
-    def set_aside(self, others=()):
-        """Moves an earlier run's files into save_path/earlier_<date>; returns the new folder, or None without one.
-
-        `others` are the names of a run's further files.
-        """
+    def set_aside(self, others):
+        """Moves an earlier run's files, `others` too, into save_path/earlier_<date>; returns that folder, or None."""
         names = os.listdir(self.save_path) if os.path.isdir(self.save_path) else []
         # The state first: without it there is nothing to resume from, should this process be killed on the way.
-        ours = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))
-                          or name in others]
-        return set_aside([self._path(name) for name in ours], self._path("earlier"))
+        names = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))
+                           or name in others]
+        return set_aside(map(self._path, names), self._path("earlier"))

@@ -1,6 +1,6 @@
-"""Locks on files: who works in a folder keeps others out of it. A lock ends with its process, however that ends.
+"""Locks on files, which keep other processes out of a folder; a lock ends with its process, however that ends.
 
-    python utils/runs/locks.py FILE COMMAND [ARGUMENT ...]    runs a command that holds the lock, as do the processes it starts
+    python utils/runs/locks.py FILE COMMAND [ARGUMENT ...]    runs a command that holds the lock, as do its children
 """
 import contextlib
 import fcntl
@@ -9,65 +9,53 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import UserError, make_folder, run_main, unwritable
+from utils.files import UserError, make_folder, run_main, writing
 
-PATIENCE = 10  # seconds in which what a killed process started comes to its end, too
+PATIENCE = 10  # seconds in which the children of a killed process come to their end, too
 
 
 def acquire(path):
     """Takes the lock `path`, a file, which then names this process; returns the open file, which holds it.
 
-    Where the process that it names is gone, those it started, which hold the lock too, are given PATIENCE to end: a
-    command that was killed can be started again at once.
-
-    Raises:
-      UserError: another process holds it, or it can't be written.
+    Raises UserError where another process holds it, or it can't be written. Where the named process is gone, its
+    children, which hold the lock too, are given PATIENCE to end: a killed command can be started again at once.
     """
     make_folder(os.path.dirname(os.path.abspath(path)))
-    try:
+    with writing(path):
         file = open(path, "a+")
-    except OSError as error:
-        raise unwritable(path, error) from None
-    given_up = time.monotonic() + PATIENCE
-    while not _taken(file):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         file.seek(0)
-        owner = file.read().strip()
-        runs = _runs(owner)
-        if runs or time.monotonic() > given_up:
+        holder = file.read().strip()
+        runs = _runs(holder)
+        if runs or time.monotonic() > deadline:
             file.close()
             raise UserError("process %s is at work in %s; wait until it has ended" % (
-                owner if runs else "%s is gone, but one that it started" % owner, os.path.dirname(path) or "."))
+                holder if runs else "%s is gone, but one that it started" % holder, os.path.dirname(path) or "."))
         time.sleep(0.02)
-    try:
+    with writing(path):
         file.truncate(0)
         file.write("%d\n" % os.getpid())
         file.flush()
-    except OSError as error:
-        raise unwritable(path, error) from None
     return file
-
-
-def _taken(file):
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _runs(process_id):
     try:
         os.kill(int(process_id), 0)
-    except (ProcessLookupError, ValueError, OverflowError):  # gone, or it has not written its name yet
+    except (ProcessLookupError, ValueError, OverflowError):  # gone, or it has not written its number yet
         return False
-    except PermissionError:  # it is someone else's
+    except PermissionError:  # another user's
         pass
     return True
 
 
 @contextlib.contextmanager
 def waited_for(path):
-    """Holds the lock `path` for the block, once whoever else holds it is through; none in a folder that is read-only."""
+    """Holds the lock `path` for the block, after its present holder; none in a folder that is read-only."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             fcntl.flock(stack.enter_context(open(path, "a")), fcntl.LOCK_EX)

@@ -1,5 +1,4 @@
-"""What TensorBoard shows of a run: its curves, graph, histograms and hyperparameters, and the embeddings of the items."""
-import contextlib
+"""What TensorBoard shows of a run: its curves, graph, histograms and hyperparameters, and the items' embeddings."""
 import os
 import socket
 import time
@@ -9,25 +8,22 @@ from tensorboard.plugins.hparams import api_pb2, summary
 
 from utils.data.original_ids import read_names
 from utils.dataset import REMAP
-from utils.files import UserError, replacing, unwritable
+from utils.files import UserError, replacing, writing
 from utils.runs.checkpoints import BEST
 from utils.tf1 import tf
 
 HISTOGRAM_BINS = 30
 
 # Files of the projector, beside the checkpoints: where to find the latest, and what to call each row of a table.
-CHECKPOINT, CONFIG, ITEMS, CATEGORIES = "checkpoint", "projector_config.pbtxt", "items.tsv", "categories.tsv"
-PROJECTOR_FILES = (CHECKPOINT, CONFIG, ITEMS, CATEGORIES)
+PROJECTOR_FILES = ("checkpoint", "projector_config.pbtxt", "items.tsv", "categories.tsv")
+CHECKPOINT, CONFIG, ITEMS, CATEGORIES = PROJECTOR_FILES
 
 
 class Summaries:
     """The events of a run, written into `save_path`; a resumed run goes on where it stopped, at `step`.
 
-    They are written at once: TensorFlow's FileWriter has a thread for it, which prints where it fails.
-
-    Args:
-      graph: the run's.
-      hyperparameters: by which TensorBoard compares runs, {name: text or number}.
+    TensorBoard compares runs by their `hyperparameters`, {name: text or number}. Events are written at once, where
+    TensorFlow's FileWriter has a thread, which prints its errors.
     """
 
     def __init__(self, save_path, graph, step, hyperparameters):
@@ -37,16 +33,12 @@ class Summaries:
             self._writer = tf.python_io.TFRecordWriter(os.path.join(save_path, name))
         self._write(file_version="brain.Event:2")
         self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
-        if step:  # hides what the interrupted run wrote after its last checkpoint
+        if step:  # hides the points that an interrupted run wrote after its last checkpoint
             self._write(session_log=tf.SessionLog(status=tf.SessionLog.START), step=step + 1)
         self._write_plugin(summary.session_start_pb(hyperparameters))
 
-    @contextlib.contextmanager
     def _writing(self):
-        try:
-            yield
-        except Exception as error:  # of several kinds, by TensorFlow's version, where the disk is full
-            raise unwritable(self._save_path, error) from None
+        return writing(self._save_path, Exception)  # a full disk raises several kinds, by TensorFlow's version
 
     def _write(self, **event):
         with self._writing():
@@ -55,19 +47,18 @@ class Summaries:
     def _write_plugin(self, message):
         self._write(summary=tf.Summary.FromString(message.SerializeToString()))  # TensorBoard has protocols of its own
 
-    def _add(self, step, values):
-        self._write(step=step, summary=tf.Summary(value=values))
-
     def add(self, step, **values):
         """Adds a point to the curve of each name."""
-        self._add(step, [tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._write(step=step, summary=tf.Summary(value=[
+            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
 
     def add_histograms(self, step, arrays):
         """Adds a histogram of each of `arrays`, {name: array}."""
-        self._add(step, [tf.Summary.Value(tag=name, histo=_histogram(array)) for name, array in arrays.items()])
+        self._write(step=step, summary=tf.Summary(value=[
+            tf.Summary.Value(tag=name, histo=_histogram(array)) for name, array in arrays.items()]))
 
     def add_trace(self, step, trace):
-        """Adds what each operation of a step took, a RunMetadata, which TensorBoard shows in the graph."""
+        """Adds the times of a step's operations, a RunMetadata, which TensorBoard shows in the graph."""
         self._write(step=step, tagged_run_metadata={"tag": "step %d" % step, "run_metadata": trace.SerializeToString()})
 
     def flush(self):
@@ -89,7 +80,7 @@ def _histogram(values):
 
 
 def write_projector(save_path, dataset, remap=REMAP):
-    """Writes into `save_path` what TensorBoard's projector needs to show the best checkpoint's embeddings by name.
+    """Writes the files by which TensorBoard's projector shows the embeddings of `save_path`'s best checkpoint by name.
 
     Where the remap.pkl that `dataset` was made of is not there any more, items and categories have numbers for names.
     """
@@ -98,13 +89,12 @@ def write_projector(save_path, dataset, remap=REMAP):
         asins, categories = names.asins, names.categories
     except UserError:
         asins, categories = range(dataset.item_count), range(dataset.cate_count)
-    categories = [" ".join(str(name).split()) for name in categories]  # a line each, whatever is in a name
-    rows = ["%s\t%s" % (" ".join(str(asin).split()), categories[category])
-            for asin, category in zip(asins, dataset.cate_list.tolist())]
-    for name, lines in (
-            (ITEMS, ["asin\tcategory"] + rows), (CATEGORIES, categories),  # one column has no header there
-            (CHECKPOINT, ['model_checkpoint_path: "%s"' % BEST]),
-            (CONFIG, ['embeddings { tensor_name: "%s" metadata_path: "%s" }' % table
-                      for table in (("item_emb_w", ITEMS), ("cate_emb_w", CATEGORIES))])):
+    asins, categories = ([" ".join(str(name).split()) for name in column]  # a line each, whatever is in a name
+                         for column in (asins, categories))
+    rows = ["%s\t%s" % (asin, categories[category]) for asin, category in zip(asins, dataset.cate_list.tolist())]
+    tables = ['embeddings { tensor_name: "%s" metadata_path: "%s" }' % table
+              for table in (("item_emb_w", ITEMS), ("cate_emb_w", CATEGORIES))]
+    for name, lines in ((ITEMS, ["asin\tcategory"] + rows), (CATEGORIES, categories),  # one column has no header there
+                        (CHECKPOINT, ['model_checkpoint_path: "%s"' % BEST]), (CONFIG, tables)):
         with replacing(os.path.join(save_path, name), "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

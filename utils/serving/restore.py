@@ -11,16 +11,13 @@ from utils.towers import session_config
 
 @contextlib.contextmanager
 def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
-    """Yields what `make` makes, in the default graph; a session with the best checkpoint; and the checkpoint's global step.
+    """Yields (what `make` makes, a session with the best checkpoint in `save_path`, the checkpoint's global step).
+
+    Raises UserError where the checkpoint is missing, damaged, or not of the model `name` trained on `dataset`.
 
     Args:
-      make: makes the graph, such as a `ScoringGraph`.
-      name, dataset: what it must have been trained as, and on.
-      save_path: the folder of the checkpoint.
+      make: a function that makes a graph, such as a `ScoringGraph`, in TensorFlow's default graph.
       num_threads: how many towers are to be side by side, or how many threads will call the session at a time.
-
-    Raises:
-      UserError: there is no checkpoint, or it is damaged, or of another model or data set.
     """
     with tf.Graph().as_default():
         graph, step = make(), tf.train.get_or_create_global_step()
