@@ -41,6 +41,7 @@ def test_each_tower_finds_its_rows_and_each_gradient_its_sum(towers, item_parts,
     for batch, packed in zip(batches, packed_arrays(batches, towers=towers, item_parts=item_parts)):
         _, recommendations, distinct, shares = unpack_array(packed, towers, item_parts)
         items = np.concatenate(distinct.items)
+        assert recommendations == batch.labels.size
         assert len(distinct.items) == item_parts and np.ptp([len(part) for part in distinct.items]) <= 1
         everything = np.append(batch.history, batch.candidates)
         for ids, expected in ((items, everything), (distinct.cates, DATASET.cate_list[everything]),
@@ -127,5 +128,5 @@ def test_a_workers_empty_share_is_packed_among_others_and_alone(towers):
     for packed, batch in zip(together, batches):
         alone, = packed_arrays([batch], towers=towers, item_parts=towers)
         np.testing.assert_array_equal(packed, alone)
-    _, distinct, shares = unpack_array(together[0], towers, towers)
-    assert [len(share.lengths) for share in shares] == [0] * towers and not len(distinct.cates)
+    _, recommendations, distinct, shares = unpack_array(together[0], towers, towers)
+    assert recommendations == 0 and [len(share.lengths) for share in shares] == [0] * towers and not len(distinct.cates)

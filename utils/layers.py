@@ -1,6 +1,6 @@
 """Small operations on `tf.get_variable`, shared by the models.
 
-Axes: B users in a batch, C candidates per user, N history items in the batch altogether; I inputs, O outputs of a layer.
+Axes: B users in a batch, C candidates per user, N history items in the batch; I inputs and O outputs of a layer.
 A history is flat: [N, ...] rows, and its `segments` [N], ascending, say whose history (0 .. B - 1) each row is in.
 The variables of a model are made in a scope with AUTO_REUSE: the second call with a name shares them.
 """
