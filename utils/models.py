@@ -35,10 +35,9 @@ def places():
     """
     by_name = {}
     for path in glob.glob(os.path.join(glob.escape(ROOT), "*", "model*.py")):
-        folder, file = os.path.split(os.path.relpath(path, ROOT))
-        variant = re.match(r"model(?:_(\w+))?\.py$", file)
-        if variant and re.match(r"[A-Za-z]\w*$", folder) and os.path.exists(os.path.join(ROOT, folder, "model.py")):
-            place = Place(folder, variant.group(1) or "")
+        parts = re.match(r"([A-Za-z]\w*)/model(?:_(\w+))?\.py$", os.path.relpath(path, ROOT))
+        if parts and os.path.exists(os.path.join(os.path.dirname(path), "model.py")):
+            place = Place(*parts.groups(default=""))
             name = "_".join(filter(None, place))
             if name in by_name:
                 raise UserError("%s and %s are both the model %s; rename one"

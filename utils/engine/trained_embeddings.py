@@ -59,9 +59,9 @@ class TrainedEmbeddings:
         """The sparse gradient of each table by its variable's name.
 
         Args:
-          of_leaves: of each of `leaves`; None where the loss does not depend on it.
+          of_leaves: of each of `leaves`.
         """
-        gradients = {leaf.name: gradient for leaf, gradient in zip(self.leaves(), of_leaves)}
+        gradients = dict(zip([leaf.name for leaf in self.leaves()], of_leaves))
         of_rows, everything = {}, self.histories + self.candidates
         if "item" in self.tables.made or "category" in self.tables.made:
             pairs = tf.dynamic_stitch([items.ranks for items in everything],
@@ -128,23 +128,20 @@ class _TrainedItems(WholeItems):
         """The loss's gradient by each embedding, an item's and its category's in turn, however it was looked up.
 
         Args:
-          gradients: {name of a leaf: the gradient, or None}.
+          gradients: {name of a leaf: the gradient}.
 
         Returns:
           [2 n, 64].
         """
-        pair, *halves = (self._gradient(what, gradients) for what in ("pair", "item", "category"))
-        terms = [] if pair is None else [tf.reshape(pair, [-1, EMBEDDING_WIDTH])]
-        present = [half for half in halves if half is not None]
-        if present:
-            halves = [tf.zeros_like(present[0]) if half is None else half for half in halves]
+        of = {what: gradients[leaf.name] for what, leaf in self.made.items() if leaf.name in gradients}
+        terms = [tf.reshape(of["pair"], [-1, EMBEDDING_WIDTH])] if "pair" in of else []
+        if "item" in of or "category" in of:
+            halves = [of[what] if what in of else tf.zeros_like(of[other])
+                      for what, other in (("item", "category"), ("category", "item"))]
             terms.append(tf.reshape(tf.stack(halves, axis=-2), [-1, EMBEDDING_WIDTH]))
         return tf.add_n(terms) if terms else tf.zeros([tf.size(self.ranks), EMBEDDING_WIDTH])
 
     def bias_gradient(self, gradients):
         """The loss's gradient by each bias: [n]."""
-        gradient = self._gradient("bias", gradients)
-        return tf.zeros([tf.size(self.bias_ranks)]) if gradient is None else tf.reshape(gradient, [-1])
-
-    def _gradient(self, what, gradients):
-        return gradients[self.made[what].name] if what in self.made else None
+        return (tf.reshape(gradients[self.made["bias"].name], [-1]) if "bias" in self.made else
+                tf.zeros([tf.size(self.bias_ranks)]))

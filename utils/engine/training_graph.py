@@ -79,10 +79,10 @@ class TrainingGraph:
         with tf.name_scope("gradients"):
             leaves = self._embeddings.leaves()
             dense = [variable for variable in self.variables if variable.op.name not in self._embeddings.rows_read]
-            gradients = tf.gradients(self.loss, leaves + dense, colocate_gradients_with_ops=True)
+            gradients = tf.gradients(self.loss, leaves + dense, colocate_gradients_with_ops=True,
+                                     unconnected_gradients=tf.UnconnectedGradients.ZERO)
             by_name = self._embeddings.gradients(gradients[:len(leaves)])
-            by_name.update((variable.op.name, tf.zeros_like(variable) if gradient is None else gradient)
-                           for variable, gradient in zip(dense, gradients[len(leaves):]))
+            by_name.update(zip([variable.op.name for variable in dense], gradients[len(leaves):]))
             self.loss, self.gradients = cluster.all_reduce(
                 self.loss, [by_name[variable.op.name] for variable in self.variables])
 

@@ -6,10 +6,9 @@
 
 Inputs are int32, outputs float32; a caller who names no signature gets `padded`. `flat` is this project's own form, for
 a caller that knows its data: what does not fit is an error. `padded` takes what a server is sent. It leaves out history
-items that the model does not know, like the padding. A user without any that it knows is ranked by the learned item bias.
-A candidate that it does not know is given the lowest logit, probability 0.
+items that the model does not know, like the padding. A user without known items is ranked by the learned item bias. A
+candidate that the model does not know is given the lowest logit, probability 0.
 """
-import collections
 import csv
 import os
 import typing
@@ -25,7 +24,7 @@ from utils.runs.log import log
 from utils.serving.restore import restored
 from utils.tf1 import tf
 
-OPSET = 15           # of ONNX
+OPSET = 15  # of ONNX
 LOWEST = np.finfo(np.float32).min  # finite: JSON has no infinity
 
 
@@ -58,14 +57,12 @@ class Exported:
 
 
 def _inputs(items_shape):
-    return collections.OrderedDict(items=tf.placeholder(tf.int32, items_shape, "items"),
-                                   lengths=tf.placeholder(tf.int32, [None], "lengths"),
-                                   candidates=tf.placeholder(tf.int32, [None, None], "candidates"))
+    shapes = {"items": items_shape, "lengths": [None], "candidates": [None, None]}
+    return {name: tf.placeholder(tf.int32, shape, name) for name, shape in shapes.items()}
 
 
 def _outputs(logits):
-    return collections.OrderedDict(logits=tf.identity(logits, "logits"),
-                                   probabilities=tf.sigmoid(logits, "probabilities"))
+    return {"logits": tf.identity(logits, "logits"), "probabilities": tf.sigmoid(logits, "probabilities")}
 
 
 def _known(ids, item_count):
