@@ -68,8 +68,7 @@ def build_sets(users, items, item_count, seed=SEED):
       item_count: number of items; negatives are drawn from 0 .. item_count - 1.
       seed: of the generator that draws the negatives, then shuffles the training and the test set.
 
-    Raises:
-      UserError: a user owns every item, so that no negative can be drawn.
+    Raises `UserError` where a user owns every item, so that no negative can be drawn.
     """
     users, items = np.asarray(users, np.int32), np.asarray(items, np.int32)
     starts = np.flatnonzero(np.diff(users, prepend=-1))
@@ -137,8 +136,7 @@ def write_dataset(path, dataset):
 def read_dataset(path):
     """Returns the `Dataset` in `path`, in the project's own format or the original's (lists of tuples).
 
-    Raises:
-      UserError: the file is missing, damaged, of another format, or its ids or offsets are out of range.
+    Raises `UserError` where it is missing, damaged, of another format, or has ids or offsets that are out of range.
     """
     remedy = "run python build_dataset.py to make it"
     parts = load_parts(path, remedy)
@@ -147,24 +145,24 @@ def read_dataset(path):
         size = os.path.getsize(path)
         if not isinstance(train, dict):
             users, histories, items, labels = zip(*train)
-            train = _columns(size, users, histories, items=items, labels=labels)
+            train = _columns(size, histories, users=users, items=items, labels=labels)
         if not isinstance(test, dict):
             users, histories, pairs = zip(*test)
             positives, negatives = zip(*pairs)
-            test = _columns(size, users, histories, positives=positives, negatives=negatives)
+            test = _columns(size, histories, users=users, positives=positives, negatives=negatives)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
         return _checked_dataset(TrainSet(**train), TestSet(**test), cate_list, counts, name)
     except _FAULTS as error:
         raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
 
 
-def _columns(size, users, histories, **candidates):
+def _columns(size, histories, **columns):
     """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
     if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
         raise ValueError("its histories have %d items" % ends[-1])
-    columns = {name: _column(values) for name, values in dict(candidates, users=users).items()}
+    columns = {name: _column(values) for name, values in columns.items()}
     history_items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
     return dict(columns, history_items=history_items, offsets=(ends - lengths).astype(np.int32), lengths=lengths)
 
@@ -195,8 +193,9 @@ def _checked_dataset(train, test, cate_list, counts, name):
         raise ValueError("%d kinds of categories for %d items" % (cate_count, item_count))
     if not len(train.items) or not len(test.positives):
         raise ValueError("it has no examples")
-    for history_items, users, offsets, lengths, *candidates in (train, test):
-        if len({len(column) for column in (users, offsets, lengths, *candidates)}) != 1:
+    for examples in (train, test):
+        history_items, users, offsets, lengths = examples[:4]
+        if len(set(map(len, examples[1:]))) != 1:
             raise ValueError("its columns differ in length")
         check_range("items", history_items, 0, item_count)
         check_range("users", users, 0, user_count)
@@ -211,19 +210,24 @@ def _checked_dataset(train, test, cate_list, counts, name):
     return Dataset(train, test, cate_list, user_count, item_count, cate_count, name)
 
 
+def sha256(columns, dtype="<i8", head=b""):
+    """Returns the sha256, hexadecimal, over `head`, then the bytes of `columns` as `dtype`, one after another."""
+    digest = hashlib.sha256(head)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column, dtype))
+    return digest.hexdigest()
+
+
 def fingerprint(dataset):
     """Returns a short digest of all numbers of `dataset`, hexadecimal."""
-    digest = hashlib.sha256(repr((dataset.user_count, dataset.item_count, dataset.cate_count)).encode())
-    for column in itertools.chain(dataset.train, dataset.test, [dataset.cate_list]):
-        digest.update(np.ascontiguousarray(column, "<i4"))
-    return digest.hexdigest()[:16]
+    counts = repr((dataset.user_count, dataset.item_count, dataset.cate_count)).encode()
+    return sha256(itertools.chain(dataset.train, dataset.test, [dataset.cate_list]), "<i4", counts)[:16]
 
 
 def dataset_of(path):
     """Returns the `Dataset` that is made of a remap.pkl.
 
-    Raises:
-      UserError: the file is missing, damaged, or no examples can be made of it.
+    Raises `UserError` where the file is missing or damaged, or no examples can be made of it.
     """
     reviews, cate_list, counts, _, source = read_remap(path)
     try:

@@ -6,9 +6,6 @@ lists, dictionaries, strings and numbers. Anything else is refused before it run
 functions make arrays of plain types and of the size of their data: NumPy's would reserve any memory that they are
 asked for, and believe a type that calls numbers pointers.
 """
-import copyreg
-import functools
-import operator
 import pickle
 import re
 import sys
@@ -41,7 +38,7 @@ class _Array(np.ndarray):
         _, shape, kind, column_major, data = state
         element = 1 if kind.dtype == object else kind.dtype.itemsize  # data: a list of objects, or bytes
         if type(shape) is not tuple or any(type(length) is not int or length < 0 for length in shape) or (
-                len(data) != functools.reduce(operator.mul, shape, element)):
+                len(data) != element * np.prod(shape, dtype=object)):
             raise pickle.UnpicklingError("it holds an array whose data are not of its size")
         super().__setstate__((1, shape, kind.dtype, bool(column_major), data))
 
@@ -87,8 +84,7 @@ class _DataUnpickler(pickle.Unpickler):
         self._frame = frame
 
     def find_class(self, module, name):
-        if module.startswith("numpy._core."):  # NumPy 2 renamed a package
-            module = "numpy.core." + module[len("numpy._core."):]
+        module = module.replace("numpy._core.", "numpy.core.")  # NumPy 2 renamed a package
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
         if name == "DataFrame":
@@ -124,10 +120,8 @@ def dump_parts(path, parts):
     A frame (default index only) is written as its constructor called with its columns, since a pickle of pandas' own
     names internals that other versions lack.
     """
-    reducers = dict(copyreg.dispatch_table)
     pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, so it need not be
-    if pandas:
-        reducers.update({pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical})
+    reducers = {pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical} if pandas else {}
     with replacing(path) as file:
         for part in parts:
             pickler = pickle.Pickler(file, protocol=4)  # the newest that Python 3.7 reads

@@ -78,7 +78,12 @@ def make_purchases(sizes, seed):
     _shuffle_within(random, item, astray, whole_line)
 
     _part_repeats(random, user, item, ((pool_at, 8), (category_at, 8), (whole_line, 100)))
-    return Purchases(user, item, _make_days(random, sizes, user), category, style,
+
+    # A user buys anywhere in a stretch of years of his, rarely twice on one day.
+    first_day = _FIRST_DAY + random.randint(3500, size=sizes.users)
+    stretch = random.randint(300, 1800, size=sizes.users)
+    day = first_day[user] + (random.randint(1 << 20, size=sizes.reviews) * stretch[user] >> 20)
+    return Purchases(user, item, day, category, style,
                      interest_user, category_at[interest_start], style_at[interest_start])
 
 
@@ -199,10 +204,3 @@ def _among(values, ascending):
     """Tells for each of `values` whether it is among `ascending`."""
     place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return ascending[place] == values
-
-
-def _make_days(random, sizes, user):
-    """Returns the day of each purchase: anywhere in its user's own stretch of years, rarely two on one day."""
-    first = _FIRST_DAY + random.randint(3500, size=sizes.users)
-    stretch = random.randint(300, 1800, size=sizes.users)
-    return first[user] + (random.randint(1 << 20, size=sizes.reviews) * stretch[user] >> 20)

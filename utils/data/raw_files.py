@@ -12,7 +12,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import UserError, run_main
+from utils.files import UserError, replacing, run_main
 
 KINDS = ("reviews", "meta")
 KNOWN_MD5 = {  # of the unpacked content
@@ -61,6 +61,12 @@ def read_mark(path):
     return mark if type(mark) is dict else {}
 
 
+def write_mark(path, mark):
+    """Writes the dictionary `mark` into `path`, for `read_mark`."""
+    with replacing(path, "w") as file:
+        file.write(json.dumps(mark, indent=1) + "\n")
+
+
 def check_sum(path, kind, md5):
     """Raises `UserError` unless `md5`, the sum of the unpacked content of `path`, is the known one of `kind`."""
     if md5 != KNOWN_MD5[kind]:
@@ -94,11 +100,10 @@ class RawFile:
                 raise FileNotFoundError("not a file")
             with open(self.path, "rb") as file, ThreadPoolExecutor(max_workers=1) as reader:
                 blocks = self._unpacked_blocks(file, digest)
-                block = next(blocks, None)
-                while block is not None:
-                    next_block = reader.submit(next, blocks, None)
+                ready = reader.submit(next, blocks, None)
+                while ready.result():
+                    block, ready = ready.result(), reader.submit(next, blocks, None)
                     yield block
-                    block = next_block.result()
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise UserError("%s can't be read (%s); fetch it again" % (self.path, reason)) from None

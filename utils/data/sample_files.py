@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.purchases import make_purchases, spread
-from utils.data.raw_files import read_mark
+from utils.data.raw_files import read_mark, write_mark
 from utils.files import UserError, replacing
 
 REVIEWS_FILE, META_FILE, SAMPLE_FILE = "reviews_Electronics_5.json", "meta_Electronics.json", "sample.json"
@@ -110,19 +110,14 @@ def write_sample(folder, dataset, sizes, seed):
                     file.write(b"".join(lines))
                     progress.update(len(lines))
         # A run that is killed while the files take their places leaves a mixture, which nothing must vouch for.
-        _write_mark(mark, dict(recipe, dataset="unfinished"))
-    _write_mark(mark, dict(recipe, bytes=_file_sizes(paths)))
+        write_mark(mark, dict(recipe, dataset="unfinished"))
+    write_mark(mark, dict(recipe, bytes=_file_sizes(paths)))
     return True
 
 
 def _file_sizes(paths):
     """Returns {file name: bytes}, None for a file that is not there."""
     return {os.path.basename(path): os.path.getsize(path) if os.path.isfile(path) else None for path in paths}
-
-
-def _write_mark(path, content):
-    with replacing(path, "w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def _review_lines(random, sizes, purchases, asins):
@@ -218,5 +213,4 @@ def _identifiers(random, prefix, letters, count):
     distinct = random.permutation(36 ** 4)[:count]
     digits = random.randint(36, size=(count, letters))
     digits[:, -4:] = distinct[:, None] // 36 ** np.arange(4) % 36
-    identifiers = np.hstack([np.tile(np.frombuffer(prefix, dtype=np.uint8), (count, 1)), alphabet[digits]])
-    return identifiers.view("S%d" % identifiers.shape[1])[:, 0]
+    return np.char.add(prefix, alphabet[digits].view("S%d" % letters)[:, 0])
