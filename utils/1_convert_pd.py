@@ -3,7 +3,7 @@
 `python utils/1_convert_pd.py [--raw_data FOLDER] [--output FOLDER] [--if_needed]`
 
 reviews.pkl   frame: reviewerID and asin (categorical, text), unixReviewTime (int64, seconds), in file order
-meta.pkl      frame: asin (text), categories (list of category paths), one row per reviewed item
+meta.pkl      frame: asin (text), categories (list of category paths, each a list of names), a row per reviewed item
 source.json   the data set's name, and name, size and time of the raw files; written last, so that where it is there,
               the two frames are whole and belong together
 A raw file is parsed, never evaluated.
@@ -47,7 +47,8 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     if if_needed and all(map(os.path.exists, outputs.values())) and source.items() <= (read_mark(mark) or {}).items():
         return None
 
-    sample = _sample_name(raw_folder)
+    sample = read_mark(os.path.join(raw_folder, "sample.json"))
+    name = _dataset_name(raw_folder, sample)
     verify = sample is None and not skip_checksum
     sums = {}
     reviews, sums["reviews"] = read_reviews(paths["reviews"])
@@ -56,7 +57,7 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     meta, sums["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
     if verify:
         check_sum(paths["meta"], "meta", sums["meta"])
-    source["dataset"] = _dataset_name(raw_folder, sample, sums)
+    source["dataset"] = RESERVED_NAMES[0] if sums == KNOWN_MD5 else name  # a sample.json may lie forgotten beside it
 
     make_folder(output_folder)
     with contextlib.suppress(FileNotFoundError):
@@ -72,9 +73,8 @@ _review_fields = itemgetter(*(name for name, _, _ in _REVIEW))
 
 
 def read_reviews(path):
-    """Returns (frame, md5 of the unpacked content) of a review file.
+    """Returns (frame of reviews.pkl, md5 of the unpacked content) of a review file.
 
-    The frame has a row per review, in file order: reviewerID, asin (categorical, text) and unixReviewTime (int64).
     Raises `UserError`, naming file and line, where a line is not a review.
     """
     texts = [(array("i"), defaultdict(count().__next__)) for _ in range(2)]  # users, items: codes, code of each text
@@ -107,11 +107,10 @@ _LEADING_ASIN = re.compile(rb"""\s*\{\s*(['"])asin\1\s*:\s*(['"])([^'"\\]*)\2"""
 
 
 def read_meta(path, reviewed):
-    """Returns (frame, md5 of the unpacked content) of a meta file.
+    """Returns (frame of meta.pkl, md5 of the unpacked content) of a meta file.
 
-    The frame has a row per item of `reviewed` (distinct texts), in that order: asin (text) and categories (a list of
-    category paths, each a list of names). Where several lines have one asin, the last counts. Lines of other items
-    are skipped without being parsed in full.
+    The items are those in `reviewed` (distinct texts), in that order. Where several lines have one asin, the last
+    counts. Lines of other items are skipped without being parsed in full.
     Raises `UserError` where a line is no record, or where a reviewed item has no line or no categories.
     """
     paths_of = dict.fromkeys(reviewed)
@@ -202,7 +201,7 @@ def _read_lines(path, take):
     """Gives `take` the lines of a raw file, one list after another; returns the md5 of the unpacked content.
 
     Where `take` raises `KeyError` or `ValueError`, it is given the lines that are not blank one by one: `UserError`
-    names the line that it refuses then. A bar on a terminal shows the share of the file that is read.
+    names the line that it refuses then.
     """
     with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
         content = RawFile(path, on_read=bar.update)
@@ -220,26 +219,17 @@ def _read_lines(path, take):
     return content.md5
 
 
-def _sample_name(raw_folder):
-    """Returns the name that sample.json in `raw_folder` gives to the generated data there; None without that file."""
-    path = os.path.join(raw_folder, "sample.json")
-    sample = read_mark(path)
+def _dataset_name(raw_folder, sample):
+    """Returns the name of data that are not the published: that in their sample.json (`sample`), or the folder's."""
     if sample is None:
-        return None
-    name = sample.get("dataset")
-    if type(name) is not str or name in ("", RESERVED_NAMES[0]):
-        raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
-                        "generated, else run utils/make_sample.py again" % path)
-    return name
-
-
-def _dataset_name(raw_folder, sample, sums):
-    """Returns the name of a data set: the published one's, that of the `sample`, or the folder's own."""
-    if sums == KNOWN_MD5:  # first, as a sample.json may lie forgotten beside the real files
-        return RESERVED_NAMES[0]
-    name = sample or os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+        name = os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+    else:
+        name = sample.get("dataset")
+        if type(name) is not str or name in ("", RESERVED_NAMES[0]):
+            raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
+                            "generated, else run utils/make_sample.py again" % os.path.join(raw_folder, "sample.json"))
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)  # safe in a CSV and in a file name
-    return name + "_unverified" if name in RESERVED_NAMES and not sample else name
+    return name + "_unverified" if name in RESERVED_NAMES and sample is None else name
 
 
 def main():

@@ -32,23 +32,15 @@ class Draws:
         """The order in which `shuffle` leaves a list of 0 .. count - 1: int32 [count]; count at most 2**31 - 1."""
         order = np.arange(count, dtype=np.int32)
         scratch = np.empty_like(order)
-        last = count - 1
-        for partners in self._below_each(count):
-            _swap(order, np.arange(last, last - len(partners), -1), partners, scratch)
-            last -= len(partners)
+        while count > 1:  # the last of `count` elements changes places with one of them, then the last but one
+            bits = count.bit_length()
+            fewest = max(1 << bits - 1, 2)  # count of as many bits
+            steps = min(count - fewest + 1, max(count // 64, 64))  # a small part of count, see _below_falling
+            partners = self._upper_bits(bits, steps).astype(np.int64)
+            partners = partners[_below_falling(partners, count)]
+            _swap(order, np.arange(count - 1, count - 1 - len(partners), -1), partners, scratch)
+            count -= len(partners)
         return order
-
-    def _below_each(self, bound):
-        """`randint(0, n - 1)` for n = bound, bound - 1, .. 2, in pieces: int64 arrays, none of them empty."""
-        while bound > 1:
-            bits = bound.bit_length()
-            lowest = max(1 << bits - 1, 2)  # bound of as many bits
-            count = min(bound - lowest + 1, max(bound // 64, 64))  # a small part of bound, see _below_falling
-            numbers = self._upper_bits(bits, count).astype(np.int64)
-            numbers = numbers[_below_falling(numbers, bound)]
-            bound -= len(numbers)
-            if len(numbers):
-                yield numbers
 
 
 def _below_falling(numbers, bound):

@@ -108,10 +108,7 @@ def spread(count, total, least, excess):
         middle = (low + high) // 2
         low, high = (middle, high) if numbers_of(middle).sum() <= total else (low, middle)
     numbers = numbers_of(low)
-    each, more = divmod(total - numbers.sum(), count)
-    numbers += each
-    numbers[count - more:] += 1
-    return numbers
+    return numbers + (total - numbers.sum() + np.arange(count)) // count  # what is missing, one more for the last
 
 
 def _make_items(random, sizes):
@@ -150,8 +147,6 @@ def _lay_interests(random, sizes, category_at):
     # A user's interests are to be in different categories: those that share one change places with others as long.
     for _ in range(8):
         clash = _repeats(user * sizes.categories + category_at[start])
-        if not len(clash):
-            break
         chosen = np.unique(np.concatenate([clash, random.randint(len(user), size=len(clash))]))
         _shuffle_within(random, user, chosen, length)
     return user, length, start

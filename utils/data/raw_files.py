@@ -82,9 +82,8 @@ def line_error(path, number, fault):
 class RawFile:
     """The unpacked content of a raw file, gzipped or not, read once.
 
-    Iterating gives blocks of bytes. A thread reads, unpacks and sums up one block ahead of the caller, which parses
-    the present block meanwhile. After the last block `md5` is the sum of the content. `on_read` is called with the
-    number of bytes of each block that is read from the disk.
+    Iterating gives blocks of bytes, while a thread reads, unpacks and sums up the next one. After the last block `md5`
+    is the sum of the content. `on_read` is called with the number of bytes of each block that is read from the disk.
     Raises `UserError` where the file can't be read or unpacked, is empty, or unpacks to more than UNPACKED_LIMIT.
     """
 
@@ -99,7 +98,7 @@ class RawFile:
             if not os.path.isfile(self.path):  # opening a pipe would wait for ever
                 raise FileNotFoundError("not a file")
             with open(self.path, "rb") as file, ThreadPoolExecutor(max_workers=1) as reader:
-                blocks = self._unpacked_blocks(file, digest)
+                blocks = self._blocks(file, digest)
                 ready = reader.submit(next, blocks, None)
                 while ready.result():
                     block, ready = ready.result(), reader.submit(next, blocks, None)
@@ -129,10 +128,9 @@ class RawFile:
         if head:
             yield number, [head]
 
-    def _unpacked_blocks(self, file, digest):
-        blocks = self._packed_blocks(file)
+    def _blocks(self, file, digest):
         size = 0
-        for block in _unpack(blocks) if file.peek(2).startswith(b"\x1f\x8b") else blocks:
+        for block in _unpack(file, self._on_read):
             size += len(block)
             if size > UNPACKED_LIMIT:
                 raise UserError("%s unpacks to more than %d bytes; fetch it again" % (self.path, UNPACKED_LIMIT))
@@ -141,26 +139,26 @@ class RawFile:
         if not size:
             raise UserError("%s is empty; fetch it again" % self.path)
 
-    def _packed_blocks(self, file):
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            self._on_read(len(block))
-            yield block
 
-
-def _unpack(packed_blocks):
-    """Yields the content of a gzip file in blocks; several gzip members may follow each other."""
+def _unpack(file, on_read):
+    """Yields the content of an open file, gzipped or not, in blocks; several gzip members may follow each other."""
+    gzipped = file.peek(2).startswith(b"\x1f\x8b")
     unpacker = zlib.decompressobj(_GZIP)
-    for packed in packed_blocks:
+    for packed in iter(lambda: file.read(_BLOCK), b""):
+        on_read(len(packed))
+        if not gzipped:
+            yield packed
+            continue
         while packed:
             if unpacker.eof:
                 packed = packed.lstrip(b"\0")  # a gzip file may be padded with zeros
                 unpacker = zlib.decompressobj(_GZIP) if packed else unpacker
                 continue
             block = unpacker.decompress(packed, _BLOCK)
-            packed = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+            packed = unpacker.unused_data or unpacker.unconsumed_tail
             if block:
                 yield block
-    if not unpacker.eof:
+    if gzipped and not unpacker.eof:
         raise EOFError("the gzip file is cut off")
 
 

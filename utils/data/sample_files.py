@@ -128,9 +128,8 @@ def _review_lines(random, sizes, purchases, asins):
     body_bytes = max(2 * mean, sizes.text_bytes - mean)
     lengths = spread(5000, int(5000 * body_bytes), 20, int(0.6 * body_bytes))
     bodies = np.maximum(1, np.floor(lengths / mean + 0.5)).astype(np.int64)
-    ends = np.cumsum(bodies)
-    drawn = random.randint(len(sentences), size=ends[-1])
-    bodies = [b" ".join([sentences[index] for index in drawn[end - body:end]]) for body, end in zip(bodies, ends)]
+    drawn = np.split(random.randint(len(sentences), size=bodies.sum()), np.cumsum(bodies)[:-1])
+    bodies = [b" ".join([sentences[index] for index in indices]) for indices in drawn]
     summaries = _json_inside(_phrases(random, _SUMMARIES, 1100))
     names = _json_inside(_phrases(random, _NAMES, 3000))
     helpful = [b"[%d, %d]" % (min(yes, votes), votes) for votes in (0, 0, 0, 0, 1, 2, 3, 8, 40)
@@ -179,16 +178,15 @@ def _meta_lines(random, sizes, purchases, asins):
         columns = [asins[at], category[at]] + [random.randint(bound, size=len(at)) for bound in bounds]
         lines = []
         for asin, leaf, title, description, more, cents, other, chance in zip(*[column.tolist() for column in columns]):
-            product = {"asin": asin.decode()}
-            if chance % 10:
-                product["description"] = "%s %s" % (descriptions[description], descriptions[more])
-            product["title"] = titles[title]
-            if chance % 4:
-                product["price"] = cents / 100
-            product["imUrl"] = "http://images.example.com/images/I/%s.jpg" % product["asin"]
-            product["categories"] = [paths[other], paths[leaf]] if chance < 15 else [paths[leaf]]
-            literal = repr(product) if chance % 2 else ascii(product)
-            lines.append(literal.encode() + b"\n")
+            product = {"asin": asin.decode(), "description": "%s %s" % (descriptions[description], descriptions[more]),
+                       "title": titles[title], "price": cents / 100,
+                       "imUrl": "http://images.example.com/images/I/%s.jpg" % asin.decode(),
+                       "categories": [paths[other], paths[leaf]] if chance < 15 else [paths[leaf]]}
+            if chance % 10 == 0:
+                del product["description"]
+            if chance % 4 == 0:
+                del product["price"]
+            lines.append((repr(product) if chance % 2 else ascii(product)).encode() + b"\n")
         yield lines
 
 
