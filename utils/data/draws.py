@@ -60,9 +60,8 @@ def _below_falling(numbers, bound):
 def _swap(order, left, right, scratch):
     """Swaps order[left[s]] with order[right[s]] for s = 0, 1, ..; `scratch` is an array as long as `order`.
 
-    Steps that share no place with another can be done in any order, so they are done at once, and the others, a
-    fiftieth where there are few steps against the length of `order`, one by one. (For 2.6 million steps 0.2 s
-    instead of the 1.9 s of a list that is swapped one by one, or the 0.7 s of an array.)
+    Steps that share no place with another can be done in any order, so they are done at once; the others, a fiftieth
+    where there are few steps against the length of `order`, one by one: 2.6 million steps take 0.2 s instead of 1.9 s.
     """
     places = np.concatenate([left, right])
     step = np.tile(np.arange(len(left), dtype=np.int32), 2)

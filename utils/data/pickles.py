@@ -21,7 +21,7 @@ class _Type:
     def __init__(self, code, align=False, copy=False):
         if not re.match(r"([biufM]\d{0,2}|U\d{1,6}|S\d{1,6}|O8?)$", code):
             raise pickle.UnpicklingError("it holds an array of type %.20s" % code)
-        self.dtype = np.dtype("O" if code[0] == "O" else code)
+        self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
         order = state[1]

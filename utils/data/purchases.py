@@ -88,10 +88,7 @@ def make_purchases(sizes, seed):
 
 
 def spread(count, total, least, excess):
-    """Returns `count` whole numbers, ascending, of the given shape (see above) and exactly the given total.
-
-    `ValueError` where there are none.
-    """
+    """Returns `count` whole numbers, ascending, of the given shape (see above) and total; `ValueError` if none are."""
     grid = np.linspace(-6, 6, 12001)
     density = np.exp(-grid * grid / 2)
     cumulated = np.cumsum(density) - density / 2
@@ -127,9 +124,8 @@ def _make_items(random, sizes):
 def _lay_interests(random, sizes, category_at):
     """Lays the users' interests on the line in random order; returns the user, length and start of each, [interests].
 
-    The place where an interest starts makes it one of that place's category and style. So interests are drawn in
-    proportion to the sales, and every copy is bought; the last purchases of an interest that reaches over the end of
-    its style belong to the next one.
+    An interest is in the category and style of the copy at its start, so interests are drawn in proportion to sales.
+    The last purchases of one that reaches over the end of its style are of the next style.
     """
     purchases = spread(sizes.users, sizes.reviews, *REVIEWS_PER_USER)  # [users]
     interests = INTERESTS * purchases.astype(np.float64) ** INTERESTS_GROWTH
@@ -146,7 +142,7 @@ def _lay_interests(random, sizes, category_at):
 
     # A user's interests are to be in different categories: those that share one change places with others as long.
     for _ in range(8):
-        clash = _repeats(user * sizes.categories + category_at[start])
+        clash, _ = _repeats(user * sizes.categories + category_at[start])
         chosen = np.unique(np.concatenate([clash, random.randint(len(user), size=len(clash))]))
         _shuffle_within(random, user, chosen, length)
     return user, length, start
@@ -161,9 +157,10 @@ def _shuffle_within(random, values, places, group_at):
 
 
 def _repeats(keys):
-    """Returns the places of `keys`, ascending, at which a key stands that stood before."""
+    """Returns the places of `keys`, ascending, at which a key stands that stood before; and `keys`, sorted."""
     order = np.argsort(keys, kind="stable")
-    return np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
+    ascending = keys[order]
+    return np.sort(order[1:][ascending[1:] == ascending[:-1]]), ascending
 
 
 def _part_repeats(random, user, item, groupings):
@@ -178,12 +175,9 @@ def _part_repeats(random, user, item, groupings):
         start = np.cumsum(size) - size
         for _ in range(rounds):
             keys = user * len(user) + item
-            owned = np.sort(keys)
-            twice = owned[1:][owned[1:] == owned[:-1]]
-            if not len(twice):
+            here, owned = _repeats(keys)
+            if not len(here):
                 return
-            here = np.flatnonzero(_among(keys, twice))
-            here = here[_repeats(keys[here])]
             group = group_at[here]
             there = start[group] + (random.random_sample(len(here)) * size[group]).astype(np.int64)
             there, index = np.unique(there, return_index=True)

@@ -27,8 +27,7 @@ _WORDS = {
     "brand": "Norvex|Halden|Quillon|Arbor & Pike|Lumora|Tekton|O'Dell|Vantis|Zürn|Kestrel|Mirado|Pell".split("|"),
     "number": [str(number) for number in range(2, 40)],
     "first": "Ann José Karl Mei Omar Zoë Ruth Ivan Priya Tom Łukasz Dana Björn Grace Hugo Aiko Sam Noël".split(),
-    "initial": list("ABCDEFGHJKLM"),
-}
+    "initial": list("ABCDEFGHJKLM")}
 
 # Every list has phrases that are hard to read: quotes of both kinds, backslashes, ends of lines, letters beyond ASCII.
 _SENTENCES = (
@@ -42,33 +41,25 @@ _SENTENCES = (
     "Très {good}! It cost €{number} at the café next door…", "No problems in {time}, and {who} wants one too ☺",
     "Don't expect a {good} {part} at this price {{number} dollars}.",
     "I returned the first {thing} after {time}: the {part} was {bad}.", "Would I buy it again? Yes.",
-    "Works in the {place} at {number}°, with the {part} wide open.\tFive stars™.",
-)
+    "Works in the {place} at {number}°, with the {part} wide open.\tFive stars™.")
 _SUMMARIES = (
     "{good} {thing}", "Not so {good}", "{who} loves it!", "\"{good}\" they said", "It's {bad}...", "Great",
-    "{number} stars if I could", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?",
-)
-_NAMES = (
-    "{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}",
-    "{first} the {good}",
-)
+    "{number} stars if I could", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?")
+_NAMES = ("{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}",
+          "{first} the {good}")
 _TITLES = (
     "{brand} {good} {thing}", "{brand} {number}\" {thing} with {part}", "{brand} Kid's {number}\" {thing}",
     "{number}' {thing} (Black)", "{brand} 5' 11\" {thing} \\ {part}", "{brand} {thing} – {good} & {good}",
-    "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]",
-)
+    "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]")
 _DESCRIPTIONS = (
     "This {good} {thing} comes with a {good} {part}.", "The manufacturer's {number}\" {thing} for the {place}.",
     "Includes {number} spare {part}s.", "A {part} that won't get {bad}, even after {time}.",
-    "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.",
-)
+    "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.")
 
 # A category is "<kind> <noun>", a leaf of the shop; each noun belongs to a group.
-_KINDS = (
-    "Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
-    "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
-    "DJ's|Women's"
-).split("|")
+_KINDS = ("Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
+          "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
+          "DJ's|Women's").split("|")
 _GROUPS = (
     ("Camera & Photo", "Lenses|Tripods|Flashes|Binoculars|Camera Bags"),
     ("Computers & Accessories", "Keyboards|Mice|Monitors|Hard Drives|Routers|Laptops"),
@@ -76,8 +67,7 @@ _GROUPS = (
     ("Accessories & Supplies", "Cables|Batteries|Chargers|Mounts|Cases, Covers"),
     ("Television & Video", "Antennas|Projectors|DVD Players"),
     ("Car & Vehicle Electronics", "Speakers|Receivers|GPS Units"),
-    ("eBook Readers", "Readers"),
-)
+    ("eBook Readers", "Readers"))
 
 
 def write_sample(folder, dataset, sizes, seed):
@@ -167,8 +157,6 @@ def _meta_lines(random, sizes, purchases, asins):
     descriptions = _phrases(random, _DESCRIPTIONS, 1200)
     paths = [["Electronics", group, "%s %s" % (kind, noun)]
              for kind in _KINDS for group, nouns in _GROUPS for noun in nouns.split("|")]
-    if sizes.categories > len(paths):
-        raise ValueError("there are names for %d categories, not for %d" % (len(paths), sizes.categories))
     unreviewed = purchases.category[random.randint(sizes.items, size=sizes.products - sizes.items)]
     category = np.concatenate([purchases.category, unreviewed])
     order = random.permutation(sizes.products)
