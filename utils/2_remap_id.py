@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from utils.data.pickles import dump_parts, load_parts
-from utils.data.raw_files import read_mark
+from utils.data.raw_files import KINDS, read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
 _REMEDY = "run utils/1_convert_pd.py"
@@ -64,8 +64,7 @@ def remap_files(folder, if_needed=False):
             raise TypeError
         if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
             return None
-        (reviews,) = load_parts(os.path.join(folder, "reviews.pkl"), _REMEDY)
-        (meta,) = load_parts(os.path.join(folder, "meta.pkl"), _REMEDY)
+        (reviews,), (meta,) = (load_parts(os.path.join(folder, kind + ".pkl"), _REMEDY) for kind in KINDS)
         parts = remap(reviews, meta)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s"

@@ -155,8 +155,8 @@ def _columns(size, histories, **columns):
     """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
-    if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
-        raise ValueError("its histories have %d items" % ends[-1])
+    # An item takes a byte or more, and at most two examples share a history.
+    _require(ends[-1] <= 4 * size, "its histories have %d items" % ends[-1])
     columns = {name: _column(values) for name, values in columns.items()}
     history_items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
     return dict(columns, history_items=history_items, offsets=(ends - lengths).astype(np.int32), lengths=lengths)
@@ -167,41 +167,41 @@ def _column(values):
     return np.fromiter(values, np.int32, count=len(values))
 
 
-def check_range(what, values, low, high):
+def _require(condition, fault):
+    if not condition:
+        raise ValueError(fault)
+
+
+def _check_range(what, values, low, high):
     """Raises ValueError unless `values` are a column of integers from `low` to below `high`."""
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError("%s are not a column of integers" % what)
-    if len(values) and not (low <= values.min() and values.max() < high):
-        raise ValueError("%s are not all in %d .. %d" % (what, low, high - 1))
+    _require(isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu",
+             "%s are not a column of integers" % what)
+    _require(not len(values) or (low <= values.min() and values.max() < high),
+             "%s are not all in %d .. %d" % (what, low, high - 1))
 
 
 def _checked_dataset(train, test, cate_list, counts, name):
     """Returns the `Dataset` of these parts; raises ValueError where they do not fit together."""
     user_count, item_count, cate_count = map(int, counts)
     cate_list = _column(cate_list)
-    if type(name) is not str:
-        raise ValueError("it has no name")
-    check_range("categories", cate_list, 0, cate_count)
-    if len(cate_list) != item_count:
-        raise ValueError("%d categories for %d items" % (len(cate_list), item_count))
-    if cate_count > item_count:
-        raise ValueError("%d kinds of categories for %d items" % (cate_count, item_count))
-    if not len(train.items) or not len(test.positives):
-        raise ValueError("it has no examples")
+    _require(type(name) is str, "it has no name")
+    _check_range("categories", cate_list, 0, cate_count)
+    _require(len(cate_list) == item_count, "%d categories for %d items" % (len(cate_list), item_count))
+    _require(cate_count <= item_count, "%d kinds of categories for %d items" % (cate_count, item_count))
+    _require(len(train.items) and len(test.positives), "it has no examples")
     for examples in (train, test):
         history_items, users, offsets, lengths = examples[:4]
-        if len(set(map(len, examples[1:]))) != 1:
-            raise ValueError("its columns differ in length")
-        check_range("items", history_items, 0, item_count)
-        check_range("users", users, 0, user_count)
-        check_range("history lengths", lengths, 1, len(history_items) + 1)
-        check_range("history offsets", offsets, 0, len(history_items))
-        if (offsets.astype(np.int64) + lengths).max() > len(history_items):
-            raise ValueError("a history goes past the end of the items")
-    check_range("candidates", train.items, 0, item_count)
-    check_range("labels", train.labels, 0, 2)
-    check_range("positives", test.positives, 0, item_count)
-    check_range("negatives", test.negatives, 0, item_count)
+        _require(len(set(map(len, examples[1:]))) == 1, "its columns differ in length")
+        _check_range("items", history_items, 0, item_count)
+        _check_range("users", users, 0, user_count)
+        _check_range("history lengths", lengths, 1, len(history_items) + 1)
+        _check_range("history offsets", offsets, 0, len(history_items))
+        _require((offsets.astype(np.int64) + lengths).max() <= len(history_items),
+                 "a history goes past the end of the items")
+    _check_range("candidates", train.items, 0, item_count)
+    _check_range("labels", train.labels, 0, 2)
+    _check_range("positives", test.positives, 0, item_count)
+    _check_range("negatives", test.negatives, 0, item_count)
     return Dataset(train, test, cate_list, user_count, item_count, cate_count, name)
 
 
@@ -228,10 +228,9 @@ def dataset_of(path):
     try:
         user_count, item_count, _, _ = map(int, counts)
         users, items = reviews["reviewerID"], reviews["asin"]
-        check_range("users", users, 0, user_count)
-        check_range("items", items, 0, item_count)
-        if len(users) != len(items) or (np.diff(users) < 0).any():
-            raise ValueError("its reviews are not sorted by user")
+        _check_range("users", users, 0, user_count)
+        _check_range("items", items, 0, item_count)
+        _require(len(users) == len(items) and (np.diff(users) >= 0).all(), "its reviews are not sorted by user")
         return _checked_dataset(*build_sets(users, items, item_count), cate_list, counts[:3], source["dataset"])
     except _FAULTS as error:
         raise UserError("%s does not hold reviews to make examples of (%s); run ./prepare_dataset.sh to make it again"

@@ -14,14 +14,11 @@ INTERESTS, INTERESTS_GROWTH = 0.9, 0.5  # a history of n purchases has INTERESTS
 # The shapes, as (least, excess): the k-th of n numbers is least + floor(excess * exp(sigma * z)), z the quantile k/n of
 # the normal distribution; the total settles sigma. Measured on Amazon's 5-core data (Beauty): reviews per user median
 # 6, mean 8.6, 95% 19, 99% 37, 99.9% 83; reviews per item median 9, mean 15.6, 99% 107; items per category median 7,
-# mean 28, 99% 332. The small sample has these means and follows. The counts of the full set ask for more reviews per
-# item (mean 26.8) and more items per category (mean 78.7): its medians are the same, and its tails are longer for it
-# (reviews per item 99% 294, highest 10,203; items per category 99% 1,211, highest 9,841).
+# mean 28, 99% 332. The small sample has these means and follows. The full set has more reviews per item (mean 26.8)
+# and more items per category (mean 78.7): the same medians, and longer tails.
 REVIEWS_PER_USER = (5, 1.9)
 REVIEWS_PER_ITEM = (5, 4.5)
 ITEMS_PER_CATEGORY = (1, 6.5)
-
-_FIRST_DAY = 10957  # 2000-01-01, in days since 1970
 
 
 class Sizes(NamedTuple):
@@ -80,7 +77,7 @@ def make_purchases(sizes, seed):
     _part_repeats(random, user, item, ((pool_at, 8), (category_at, 8), (whole_line, 100)))
 
     # A user buys anywhere in a stretch of years of his, rarely twice on one day.
-    first_day = _FIRST_DAY + random.randint(3500, size=sizes.users)
+    first_day = 10957 + random.randint(3500, size=sizes.users)  # 10957: 2000-01-01
     stretch = random.randint(300, 1800, size=sizes.users)
     day = first_day[user] + (random.randint(1 << 20, size=sizes.reviews) * stretch[user] >> 20)
     return Purchases(user, item, day, category, style,

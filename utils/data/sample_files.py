@@ -57,9 +57,10 @@ _DESCRIPTIONS = (
     "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.")
 
 # A category is "<kind> <noun>", a leaf of the shop; each noun belongs to a group.
-_KINDS = ("Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
-          "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
-          "DJ's|Women's").split("|")
+_KINDS = (
+    "Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
+    "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
+    "DJ's|Women's").split("|")
 _GROUPS = (
     ("Camera & Photo", "Lenses|Tripods|Flashes|Binoculars|Camera Bags"),
     ("Computers & Accessories", "Keyboards|Mice|Monitors|Hard Drives|Routers|Laptops"),
