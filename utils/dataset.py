@@ -27,7 +27,6 @@ _FAULTS = (TypeError, ValueError, LookupError, AttributeError, OverflowError)  #
 
 class TrainSet(NamedTuple):
     """Training examples: int32 columns, a row an example, over the items of all histories."""
-
     history_items: np.ndarray  # [R], sorted by user, then time
     users: np.ndarray  # [E] the history's user
     offsets: np.ndarray  # [E]
@@ -38,7 +37,6 @@ class TrainSet(NamedTuple):
 
 class TestSet(NamedTuple):
     """Test examples: the first four columns are those of `TrainSet`."""
-
     history_items: np.ndarray  # [R]
     users: np.ndarray  # [E]
     offsets: np.ndarray  # [E]
@@ -49,7 +47,6 @@ class TestSet(NamedTuple):
 
 class Dataset(NamedTuple):
     """The data that a model trains and is tested on."""
-
     train: TrainSet
     test: TestSet
     cate_list: np.ndarray  # [item_count] the category of each item
@@ -137,26 +134,25 @@ def read_dataset(path):
     parts = load_parts(path, remedy)
     try:
         train, test, cate_list, counts = parts[:4]
-        size = os.path.getsize(path)
         if not isinstance(train, dict):
             users, histories, items, labels = zip(*train)
-            train = _columns(size, histories, users=users, items=items, labels=labels)
+            train = _columns(path, histories, users=users, items=items, labels=labels)
         if not isinstance(test, dict):
             users, histories, pairs = zip(*test)
             positives, negatives = zip(*pairs)
-            test = _columns(size, histories, users=users, positives=positives, negatives=negatives)
+            test = _columns(path, histories, users=users, positives=positives, negatives=negatives)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
         return _checked_dataset(TrainSet(**train), TestSet(**test), cate_list, counts, name)
     except _FAULTS as error:
         raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
 
 
-def _columns(size, histories, **columns):
-    """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
+def _columns(path, histories, **columns):
+    """Returns the columns of the original's examples, which were read from `path`, as a dictionary."""
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
     # An item takes a byte or more, and at most two examples share a history.
-    _require(ends[-1] <= 4 * size, "its histories have %d items" % ends[-1])
+    _require(ends[-1] <= 4 * os.path.getsize(path), "its histories have %d items" % ends[-1])
     columns = {name: _column(values) for name, values in columns.items()}
     history_items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
     return dict(columns, history_items=history_items, offsets=(ends - lengths).astype(np.int32), lengths=lengths)

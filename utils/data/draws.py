@@ -46,10 +46,9 @@ class Draws:
 def _below_falling(numbers, bound):
     """Tells which of `numbers` are accepted: those below a bound that falls by one with each accepted number.
 
-    That depends on how many numbers before are accepted. Starting from a guess, all are decided anew, until nothing
-    changes. Then each decision agrees with those before it, which only the right ones do. A decision is right from
-    the round on after all before it are, so the end comes. It takes about 4 rounds where the bound is large against
-    the length of `numbers`, as few decisions are then in doubt.
+    Starting from a guess, all are decided anew until nothing changes. Then each decision agrees with those before it,
+    which only the right ones do. A decision is right from the round after those before it on, so the end comes. It
+    takes about 4 rounds where the bound is large against the length of `numbers`, as few decisions are then in doubt.
     """
     before, accept = None, numbers < bound
     while not np.array_equal(before, accept):

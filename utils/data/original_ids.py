@@ -9,7 +9,6 @@ from utils.files import UserError
 
 class Names(NamedTuple):
     """Lists of text; a number is a position in its list."""
-
     reviewers: list  # [user_count]
     asins: list  # [item_count]
     categories: list  # [cate_count]; cate_list has the number of an item's category

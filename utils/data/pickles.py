@@ -72,8 +72,7 @@ _ADMITTED = {  # (module, name) of all that a file may name: its stand-in, or No
     ("pandas", "DataFrame"): None,
     ("pandas.core.frame", "DataFrame"): None,
     ("pandas", "Categorical"): None,
-    ("pandas.core.arrays.categorical", "Categorical"): None,
-}
+    ("pandas.core.arrays.categorical", "Categorical"): None}
 
 
 class _DataUnpickler(pickle.Unpickler):

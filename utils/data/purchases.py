@@ -23,7 +23,6 @@ ITEMS_PER_CATEGORY = (1, 6.5)
 
 class Sizes(NamedTuple):
     """The counts of a sample."""
-
     users: int
     items: int  # reviewed products
     categories: int
@@ -32,15 +31,12 @@ class Sizes(NamedTuple):
     text_bytes: int  # about the mean of a review's text
 
 
-SIZES = {
-    "small": Sizes(users=10000, items=5500, categories=200, reviews=86000, products=7700, text_bytes=150),
-    "full": Sizes(users=192403, items=63001, categories=801, reviews=1689188, products=498196, text_bytes=650),
-}
+SIZES = {"small": Sizes(users=10000, items=5500, categories=200, reviews=86000, products=7700, text_bytes=150),
+         "full": Sizes(users=192403, items=63001, categories=801, reviews=1689188, products=498196, text_bytes=650)}
 
 
 class Purchases(NamedTuple):
     """Who bought what and when, and why: columns of whole numbers."""
-
     user: np.ndarray  # [reviews]
     item: np.ndarray  # [reviews]
     day: np.ndarray  # [reviews] in days since 1970

@@ -15,10 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from utils.files import UserError, replacing, run_main
 
 KINDS = ("reviews", "meta")
-KNOWN_MD5 = {  # of the unpacked content
-    "reviews": "89fd3bb8a4a701ecf5be75c840bb6979",  # reviews_Electronics_5.json
-    "meta": "63cde52ffabc99467bb3a0c754359025",  # meta_Electronics.json
-}
+# Of the unpacked content of reviews_Electronics_5.json and meta_Electronics.json.
+KNOWN_MD5 = {"reviews": "89fd3bb8a4a701ecf5be75c840bb6979", "meta": "63cde52ffabc99467bb3a0c754359025"}
 UNPACKED_LIMIT = 16 << 30  # bytes, several times the larger file: a file that unpacks without end is not read for ever
 LINE_LIMIT = 64 << 20  # bytes; a real line has thousands
 LINES_AT_ONCE = 256 << 10  # bytes; few enough for lines and their records to stay in the processor's cache
