@@ -57,7 +57,7 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     meta, sums["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
     if verify:
         check_sum(paths["meta"], "meta", sums["meta"])
-    source["dataset"] = RESERVED_NAMES[0] if sums == KNOWN_MD5 else name  # a sample.json may lie forgotten beside it
+    source["dataset"] = RESERVED_NAMES[0] if sums == KNOWN_MD5 else name  # even beside a forgotten sample.json
 
     make_folder(output_folder)
     with contextlib.suppress(FileNotFoundError):
@@ -86,7 +86,7 @@ def read_reviews(path):
             for column, (name, kind, meaning) in zip(columns, _REVIEW):
                 if not set(map(type, column)) <= {kind}:
                     raise ValueError("%s is not %s" % (name, meaning))
-            times.extend(columns[2])
+            times.extend(array("q", columns[2]))
         except OverflowError:
             raise ValueError("unixReviewTime is out of range") from None
         except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary

@@ -34,8 +34,8 @@ class Draws:
         scratch = np.empty_like(order)
         while count > 1:  # the last of `count` elements changes places with one of them, then the last but one
             bits = count.bit_length()
-            fewest = max(1 << bits - 1, 2)  # count of as many bits
-            steps = min(count - fewest + 1, max(count // 64, 64))  # a small part of count, see _below_falling
+            lowest = max(1 << bits - 1, 2)  # count of as many bits
+            steps = min(count - lowest + 1, max(count // 64, 64))  # a small part of count, see _below_falling
             partners = self._upper_bits(bits, steps).astype(np.int64)
             partners = partners[_below_falling(partners, count)]
             _swap(order, np.arange(count - 1, count - 1 - len(partners), -1), partners, scratch)

@@ -38,7 +38,7 @@ class _Array(np.ndarray):
         _, shape, kind, column_major, data = state
         element = 1 if kind.dtype == object else kind.dtype.itemsize  # data: a list of objects, or bytes
         if type(shape) is not tuple or any(type(length) is not int or length < 0 for length in shape) or (
-                len(data) != element * np.prod(shape, dtype=object)):
+                len(data) != element * np.prod(np.array(shape, object))):
             raise pickle.UnpicklingError("it holds an array whose data are not of its size")
         super().__setstate__((1, shape, kind.dtype, bool(column_major), data))
 

@@ -81,7 +81,7 @@ def make_purchases(sizes, seed):
 
 
 def spread(count, total, least, excess):
-    """Returns `count` whole numbers, ascending, of the given shape (see above) and total; `ValueError` if none are."""
+    """Returns `count` whole numbers, ascending, of this shape (see above) and total; ValueError if there are none."""
     grid = np.linspace(-6, 6, 12001)
     density = np.exp(-grid * grid / 2)
     cumulated = np.cumsum(density) - density / 2
