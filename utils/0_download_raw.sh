@@ -21,10 +21,6 @@ size_of() { # FILE: its bytes, 0 where it is not there
   if [[ -f $1 ]]; then wc -c < "$1" | tr -d ' '; else echo 0; fi
 }
 
-is_there() { # KIND: whether the folder holds a raw file of this kind
-  (cd "$folder" && { compgen -G "$1_Electronics*.json" || compgen -G "$1_Electronics*.json.gz"; }) > /dev/null
-}
-
 # URL PART: fetches URL, from where PART ends. Status 0: PART is the server's file, as far as can be told.
 fetch() {
   local url=$1 part=$2 attempt before code status
@@ -88,7 +84,8 @@ mkdir -p "$folder" || fail "can't make the folder $folder; choose another"
 folder=$(cd "$folder" && pwd)
 
 for file in "${files[@]}"; do
-  if is_there "${file%%_*}"; then
+  name=${file%%_*}_Electronics
+  if (cd "$folder" && { compgen -G "$name*.json" || compgen -G "$name*.json.gz"; }) > /dev/null; then
     echo "$file: there already" >&2
   else
     download "$file"

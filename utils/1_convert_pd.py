@@ -3,14 +3,13 @@
 `python utils/1_convert_pd.py [--raw_data FOLDER] [--output FOLDER] [--if_needed]`
 
 reviews.pkl   frame: reviewerID and asin (categorical, text), unixReviewTime (int64, seconds), in file order
-meta.pkl      frame: asin (text), categories (list of category paths), one row per reviewed item
+meta.pkl      frame: asin (text), categories (list of category paths, each a list of names), a row per reviewed item
 source.json   the data set's name, and name, size and time of the raw files; written last, so that where it is there,
               the two frames are whole and belong together
 A raw file is parsed, never evaluated.
 """
 import ast
 import contextlib
-import json
 import os
 import re
 import sys
@@ -26,8 +25,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils.data.pickles import dump_parts
-from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, find_raw_file, line_error, read_mark
-from utils.files import ROOT, Parser, UserError, make_folder, replacing, run_main
+from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, find_raw_file, line_error, read_mark, write_mark
+from utils.files import ROOT, Parser, UserError, make_folder, run_main
 
 RESERVED_NAMES = ("amazon_electronics", "sample_small", "sample_full")  # a data set of the user's can't bear them
 LITERAL_LIMIT = 64 << 10  # bytes; a longer literal of unusual form could exhaust the C stack of Python 3.7's parser
@@ -48,7 +47,8 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     if if_needed and all(map(os.path.exists, outputs.values())) and source.items() <= (read_mark(mark) or {}).items():
         return None
 
-    sample = _sample_name(raw_folder)
+    sample = read_mark(os.path.join(raw_folder, "sample.json"))
+    name = _dataset_name(raw_folder, sample)
     verify = sample is None and not skip_checksum
     sums = {}
     reviews, sums["reviews"] = read_reviews(paths["reviews"])
@@ -57,66 +57,49 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     meta, sums["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
     if verify:
         check_sum(paths["meta"], "meta", sums["meta"])
-    source["dataset"] = _dataset_name(raw_folder, sample, sums)
+    source["dataset"] = RESERVED_NAMES[0] if sums == KNOWN_MD5 else name  # even beside a forgotten sample.json
 
     make_folder(output_folder)
     with contextlib.suppress(FileNotFoundError):
         os.remove(mark)
     dump_parts(outputs["reviews"], [reviews])
     dump_parts(outputs["meta"], [meta])
-    with replacing(mark, "w", encoding="utf-8") as file:
-        json.dump(source, file, indent=1)
+    write_mark(mark, source)
     return source["dataset"]
-
-
-def read_reviews(path):
-    """Returns (frame, md5 of the unpacked content) of a review file.
-
-    The frame has a row per review, in file order: reviewerID, asin (categorical, text) and unixReviewTime (int64).
-    Raises `UserError`, naming file and line, where a line is not a review.
-    """
-    code_of_user, code_of_item = defaultdict(count().__next__), defaultdict(count().__next__)
-    users, items, times = array("i"), array("i"), array("q")  # codes, codes, seconds
-
-    def take(lines):
-        new_users, new_items, new_times = _review_columns(lines)
-        users.extend(map(code_of_user.__getitem__, new_users))
-        items.extend(map(code_of_item.__getitem__, new_items))
-        times.extend(new_times)
-
-    md5 = _read_lines(path, take)
-    if not times:
-        raise UserError("%s holds no review; fetch it again" % path)
-    frame = pd.DataFrame({"reviewerID": _categorical(users, code_of_user), "asin": _categorical(items, code_of_item),
-                          "unixReviewTime": np.frombuffer(times, dtype=np.int64)})
-    return frame, md5
-
-
-def _categorical(codes, code_of):
-    labels = pd.Index(np.array(list(code_of), dtype=object), dtype=object)
-    return pd.Categorical.from_codes(np.frombuffer(codes, dtype=np.int32), categories=labels)
 
 
 _REVIEW = (("reviewerID", str, "a text"), ("asin", str, "a text"), ("unixReviewTime", int, "a whole number of seconds"))
 _review_fields = itemgetter(*(name for name, _, _ in _REVIEW))
 
 
-def _review_columns(lines):
-    """Returns the users, the items and the times (an array) of review lines.
+def read_reviews(path):
+    """Returns (frame of reviews.pkl, md5 of the unpacked content) of a review file.
 
-    Columns, as no bytecode is run for each line then: a third less time than line by line.
-    Raises `KeyError`, or `ValueError` which says why, where a line is no review.
+    Raises `UserError`, naming file and line, where a line is not a review.
     """
-    try:
-        columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
-        for column, (name, kind, meaning) in zip(columns, _REVIEW):
-            if not set(map(type, column)) <= {kind}:
-                raise ValueError("%s is not %s" % (name, meaning))
-        return columns[0], columns[1], array("q", columns[2])
-    except OverflowError:
-        raise ValueError("unixReviewTime is out of range") from None
-    except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary
-        raise ValueError("not UTF-8" if "UTF-8" in str(error) else "not a JSON record") from None
+    texts = [(array("i"), defaultdict(count().__next__)) for _ in range(2)]  # users, items: codes, code of each text
+    times = array("q")
+
+    def take(lines):  # as columns, so that no bytecode is run for each line: a third less time than line by line
+        try:
+            columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
+            for column, (name, kind, meaning) in zip(columns, _REVIEW):
+                if not set(map(type, column)) <= {kind}:
+                    raise ValueError("%s is not %s" % (name, meaning))
+            times.extend(array("q", columns[2]))
+        except OverflowError:
+            raise ValueError("unixReviewTime is out of range") from None
+        except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary
+            raise ValueError("not UTF-8" if "UTF-8" in str(error) else "not a JSON record") from None
+        for (codes, code_of), column in zip(texts, columns):
+            codes.extend(map(code_of.__getitem__, column))
+
+    md5 = _read_lines(path, take)
+    if not times:
+        raise UserError("%s holds no review; fetch it again" % path)
+    users, items = (pd.Categorical.from_codes(np.frombuffer(codes, np.int32), pd.Index(list(code_of), dtype=object))
+                    for codes, code_of in texts)
+    return pd.DataFrame({"reviewerID": users, "asin": items, "unixReviewTime": np.frombuffer(times, np.int64)}), md5
 
 
 # The asin at the beginning of a record, where Amazon's have it, unless it is written with escapes.
@@ -124,11 +107,10 @@ _LEADING_ASIN = re.compile(rb"""\s*\{\s*(['"])asin\1\s*:\s*(['"])([^'"\\]*)\2"""
 
 
 def read_meta(path, reviewed):
-    """Returns (frame, md5 of the unpacked content) of a meta file.
+    """Returns (frame of meta.pkl, md5 of the unpacked content) of a meta file.
 
-    The frame has a row per item of `reviewed` (distinct texts), in that order: asin (text) and categories (a list of
-    category paths, each a list of names). Where several lines have one asin, the last counts. Lines of other items
-    are skipped without being parsed in full.
+    The items are those in `reviewed` (distinct texts), in that order. Where several lines have one asin, the last
+    counts. Lines of other items are skipped without being parsed in full.
     Raises `UserError` where a line is no record, or where a reviewed item has no line or no categories.
     """
     paths_of = dict.fromkeys(reviewed)
@@ -152,15 +134,12 @@ def read_meta(path, reviewed):
     if missing:
         raise UserError("%s has no line for %d reviewed item%s, %s the first; fetch both files again, they must belong "
                         "together" % (path, len(missing), "s" * (len(missing) > 1), missing[0]))
-    column = np.empty(len(paths_of), dtype=object)  # not np.array, which would make a matrix of lists of equal length
-    column[:] = list(paths_of.values())
-    return pd.DataFrame({"asin": pd.Series(list(paths_of), dtype=object), "categories": column}), md5
+    return pd.DataFrame({"asin": list(paths_of), "categories": list(paths_of.values())}, dtype=object), md5
 
 
 def _check_category_paths(paths):
     """Raises `ValueError`, which says why, where `paths` are no category paths with a category at the end."""
-    if type(paths) is not list or not all(type(path) is list and all(type(name) is str for name in path)
-                                          for path in paths):
+    if type(paths) is not list or any(type(path) is not list or set(map(type, path)) - {str} for path in paths):
         raise ValueError("categories is not a list of lists of names")
     if not paths or not paths[-1]:
         raise ValueError("the item has no category")
@@ -222,7 +201,7 @@ def _read_lines(path, take):
     """Gives `take` the lines of a raw file, one list after another; returns the md5 of the unpacked content.
 
     Where `take` raises `KeyError` or `ValueError`, it is given the lines that are not blank one by one: `UserError`
-    names the line that it refuses then. A bar on a terminal shows the share of the file that is read.
+    names the line that it refuses then.
     """
     with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
         content = RawFile(path, on_read=bar.update)
@@ -234,33 +213,23 @@ def _read_lines(path, take):
                     try:
                         if line.strip():
                             take([line])
-                    except KeyError as error:
-                        raise line_error(path, number, "%s is missing" % error.args[0]) from None
-                    except ValueError as error:
-                        raise line_error(path, number, error) from None
+                    except (KeyError, ValueError) as error:
+                        fault = error if isinstance(error, ValueError) else "%s is missing" % error.args[0]
+                        raise line_error(path, number, fault) from None
     return content.md5
 
 
-def _sample_name(raw_folder):
-    """Returns the name that sample.json in `raw_folder` gives to the generated data there; None without that file."""
-    path = os.path.join(raw_folder, "sample.json")
-    sample = read_mark(path)
+def _dataset_name(raw_folder, sample):
+    """Returns the name of data that are not the published: that in their sample.json (`sample`), or the folder's."""
     if sample is None:
-        return None
-    name = sample.get("dataset")
-    if type(name) is not str or name in ("", RESERVED_NAMES[0]):
-        raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
-                        "generated, else run utils/make_sample.py again" % path)
-    return name
-
-
-def _dataset_name(raw_folder, sample, sums):
-    """Returns the name of a data set: the published one's, that of the `sample`, or the folder's own."""
-    if sums == KNOWN_MD5:  # first, as a sample.json may lie forgotten beside the real files
-        return RESERVED_NAMES[0]
-    name = sample or os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+        name = os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
+    else:
+        name = sample.get("dataset")
+        if type(name) is not str or name in ("", RESERVED_NAMES[0]):
+            raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
+                            "generated, else run utils/make_sample.py again" % os.path.join(raw_folder, "sample.json"))
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)  # safe in a CSV and in a file name
-    return name + "_unverified" if name in RESERVED_NAMES and not sample else name
+    return name + "_unverified" if name in RESERVED_NAMES and sample is None else name
 
 
 def main():
@@ -272,10 +241,8 @@ def main():
     parser.add_argument("--if_needed", action="store_true", help="do nothing where these files are converted already")
     arguments = parser.parse_args()
     name = convert(arguments.raw_data, arguments.output, arguments.if_needed, os.environ.get("SKIP_CHECKSUM") == "1")
-    if name is None:
-        print("%s: reviews.pkl and meta.pkl are up to date" % arguments.output)
-    else:
-        print("%s: reviews.pkl and meta.pkl made, data set %s" % (arguments.output, name))
+    outcome = "are up to date" if name is None else "made, data set " + name
+    print("%s: reviews.pkl and meta.pkl %s" % (arguments.output, outcome))
 
 
 if __name__ == "__main__":

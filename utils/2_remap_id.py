@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from utils.data.pickles import dump_parts, load_parts
-from utils.data.raw_files import read_mark
+from utils.data.raw_files import KINDS, read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
 _REMEDY = "run utils/1_convert_pd.py"
@@ -30,13 +30,10 @@ def remap(reviews, meta):
     meta: columns asin (text) and categories (list of category paths), a row per reviewed item, in any order
     """
     category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"].tolist(), meta["categories"].tolist())}
-    users, items = pd.Categorical(reviews["reviewerID"]), pd.Categorical(reviews["asin"])
-    asin_key = sorted(meta["asin"].tolist())
-    cate_key = sorted(set(category_of.values()))
-    revi_key = sorted(users.categories.tolist())
+    asin_key, cate_key = sorted(category_of), sorted(set(category_of.values()))
+    revi_key = sorted(reviews["reviewerID"].unique().tolist())
 
-    user_ids = _ids(users.categories.tolist(), revi_key)[users.codes]
-    item_ids = _ids(items.categories.tolist(), asin_key)[items.codes]
+    user_ids, item_ids = _ids(reviews["reviewerID"], revi_key), _ids(reviews["asin"], asin_key)
     times = reviews["unixReviewTime"].to_numpy(dtype=np.int64)
     order = np.lexsort((times, user_ids))  # stable: ties stay in file order
     frame = pd.DataFrame({"reviewerID": user_ids[order], "asin": item_ids[order], "unixReviewTime": times[order]})
@@ -47,9 +44,9 @@ def remap(reviews, meta):
 
 
 def _ids(texts, key):
-    """Returns the position in `key` of each of `texts` (a list): int64 [texts]."""
-    position_of = dict(zip(key, range(len(key))))
-    return np.array([position_of[text] for text in texts], dtype=np.int64)
+    """Returns the position in `key` of each of `texts` (a column or a list): int64 [texts]."""
+    texts, position_of = pd.Categorical(texts), dict(zip(key, range(len(key))))
+    return np.array([position_of[text] for text in texts.categories.tolist()], dtype=np.int64)[texts.codes]
 
 
 def remap_files(folder, if_needed=False):
@@ -67,8 +64,7 @@ def remap_files(folder, if_needed=False):
             raise TypeError
         if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
             return None
-        (reviews,) = load_parts(os.path.join(folder, "reviews.pkl"), _REMEDY)
-        (meta,) = load_parts(os.path.join(folder, "meta.pkl"), _REMEDY)
+        (reviews,), (meta,) = (load_parts(os.path.join(folder, kind + ".pkl"), _REMEDY) for kind in KINDS)
         parts = remap(reviews, meta)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s"
@@ -84,10 +80,8 @@ def main():
     parser.add_argument("--if_needed", action="store_true", help="do nothing where remap.pkl is made already")
     arguments = parser.parse_args()
     counts = remap_files(arguments.output, arguments.if_needed)
-    if counts is None:
-        print("%s: remap.pkl is up to date" % arguments.output)
-    else:
-        print("%s: remap.pkl made: %d users, %d items, %d categories, %d reviews" % ((arguments.output,) + counts))
+    outcome = "made: %d users, %d items, %d categories, %d reviews" % counts if counts else "is up to date"
+    print("%s: remap.pkl %s" % (arguments.output, outcome))
 
 
 if __name__ == "__main__":

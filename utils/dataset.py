@@ -27,7 +27,6 @@ _FAULTS = (TypeError, ValueError, LookupError, AttributeError, OverflowError)  #
 
 class TrainSet(NamedTuple):
     """Training examples: int32 columns, a row an example, over the items of all histories."""
-
     history_items: np.ndarray  # [R], sorted by user, then time
     users: np.ndarray  # [E] the history's user
     offsets: np.ndarray  # [E]
@@ -38,7 +37,6 @@ class TrainSet(NamedTuple):
 
 class TestSet(NamedTuple):
     """Test examples: the first four columns are those of `TrainSet`."""
-
     history_items: np.ndarray  # [R]
     users: np.ndarray  # [E]
     offsets: np.ndarray  # [E]
@@ -49,7 +47,6 @@ class TestSet(NamedTuple):
 
 class Dataset(NamedTuple):
     """The data that a model trains and is tested on."""
-
     train: TrainSet
     test: TestSet
     cate_list: np.ndarray  # [item_count] the category of each item
@@ -68,8 +65,7 @@ def build_sets(users, items, item_count, seed=SEED):
       item_count: number of items; negatives are drawn from 0 .. item_count - 1.
       seed: of the generator that draws the negatives, then shuffles the training and the test set.
 
-    Raises:
-      UserError: a user owns every item, so that no negative can be drawn.
+    Raises `UserError` where a user owns every item, so that no negative can be drawn.
     """
     users, items = np.asarray(users, np.int32), np.asarray(items, np.int32)
     starts = np.flatnonzero(np.diff(users, prepend=-1))
@@ -99,8 +95,7 @@ def _draw_negatives(draws, starts, items, item_count):
     given out a user at a time: that is five times as fast as review by review.
     """
     items = items.tolist()
-    numbers, position = [], 0
-    negatives = []
+    numbers, negatives = iter(()), []
     users = zip(starts.tolist(), starts[1:].tolist() + [len(items)])
     for start, end in tqdm(users, total=len(starts), desc="negatives", unit=" users", unit_scale=True, disable=None):
         owned = set(items[start:end])
@@ -108,19 +103,15 @@ def _draw_negatives(draws, starts, items, item_count):
             raise UserError("a user owns all of the %d items, so that no negative can be drawn; "
                             "use data with more items" % item_count)
         while len(negatives) < end:
-            if position == len(numbers):  # as many as reviews still lack a negative: never too many
-                numbers, position = draws.below(item_count, len(items) - len(negatives)).tolist(), 0
-            chunk = numbers[position:position + end - len(negatives)]
-            position += len(chunk)
+            chunk = list(itertools.islice(numbers, end - len(negatives)))
+            if not chunk:  # as many as reviews still lack a negative: never too many
+                numbers = iter(draws.below(item_count, len(items) - len(negatives)).tolist())
             negatives += chunk if owned.isdisjoint(chunk) else [item for item in chunk if item not in owned]
     return np.array(negatives, np.int32)
 
 
 def read_remap(path=REMAP):
-    """Returns the parts of remap.pkl: reviews, cate_list, four counts, three key lists, {"dataset": name}.
-
-    The reviews come as a dictionary of the frame's columns, which spares the import of pandas, a quarter of a build.
-    """
+    """Returns the parts of remap.pkl: reviews (dict of columns), cate_list, counts, key lists, {"dataset": name}."""
     parts = load_parts(path, "run ./prepare_dataset.sh to make it", frame=dict)
     if len(parts) != 5:
         raise UserError("%s holds %d parts instead of 5; run ./prepare_dataset.sh to make it again"
@@ -137,34 +128,32 @@ def write_dataset(path, dataset):
 def read_dataset(path):
     """Returns the `Dataset` in `path`, in the project's own format or the original's (lists of tuples).
 
-    Raises:
-      UserError: the file is missing, damaged, of another format, or its ids or offsets are out of range.
+    Raises `UserError` where it is missing, damaged, of another format, or has ids or offsets that are out of range.
     """
     remedy = "run python build_dataset.py to make it"
     parts = load_parts(path, remedy)
     try:
         train, test, cate_list, counts = parts[:4]
-        size = os.path.getsize(path)
         if not isinstance(train, dict):
             users, histories, items, labels = zip(*train)
-            train = _columns(size, users, histories, items=items, labels=labels)
+            train = _columns(path, histories, users=users, items=items, labels=labels)
         if not isinstance(test, dict):
             users, histories, pairs = zip(*test)
             positives, negatives = zip(*pairs)
-            test = _columns(size, users, histories, positives=positives, negatives=negatives)
+            test = _columns(path, histories, users=users, positives=positives, negatives=negatives)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
         return _checked_dataset(TrainSet(**train), TestSet(**test), cate_list, counts, name)
     except _FAULTS as error:
         raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
 
 
-def _columns(size, users, histories, **candidates):
-    """Returns the columns of the original's examples, read from a file of `size` bytes, as a dictionary."""
+def _columns(path, histories, **columns):
+    """Returns the columns of the original's examples, which were read from `path`, as a dictionary."""
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
-    if ends[-1] > 4 * size:  # an item takes a byte or more, and at most two examples share a history
-        raise ValueError("its histories have %d items" % ends[-1])
-    columns = {name: _column(values) for name, values in dict(candidates, users=users).items()}
+    # An item takes a byte or more, and at most two examples share a history.
+    _require(ends[-1] <= 4 * os.path.getsize(path), "its histories have %d items" % ends[-1])
+    columns = {name: _column(values) for name, values in columns.items()}
     history_items = np.fromiter(itertools.chain.from_iterable(histories), np.int32, count=ends[-1])
     return dict(columns, history_items=history_items, offsets=(ends - lengths).astype(np.int32), lengths=lengths)
 
@@ -174,65 +163,70 @@ def _column(values):
     return np.fromiter(values, np.int32, count=len(values))
 
 
-def check_range(what, values, low, high):
+def _require(condition, fault):
+    if not condition:
+        raise ValueError(fault)
+
+
+def _check_range(what, values, low, high):
     """Raises ValueError unless `values` are a column of integers from `low` to below `high`."""
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError("%s are not a column of integers" % what)
-    if len(values) and not (low <= values.min() and values.max() < high):
-        raise ValueError("%s are not all in %d .. %d" % (what, low, high - 1))
+    _require(isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu",
+             "%s are not a column of integers" % what)
+    _require(not len(values) or (low <= values.min() and values.max() < high),
+             "%s are not all in %d .. %d" % (what, low, high - 1))
 
 
 def _checked_dataset(train, test, cate_list, counts, name):
     """Returns the `Dataset` of these parts; raises ValueError where they do not fit together."""
     user_count, item_count, cate_count = map(int, counts)
     cate_list = _column(cate_list)
-    if type(name) is not str:
-        raise ValueError("it has no name")
-    check_range("categories", cate_list, 0, cate_count)
-    if len(cate_list) != item_count:
-        raise ValueError("%d categories for %d items" % (len(cate_list), item_count))
-    if cate_count > item_count:
-        raise ValueError("%d kinds of categories for %d items" % (cate_count, item_count))
-    if not len(train.items) or not len(test.positives):
-        raise ValueError("it has no examples")
-    for history_items, users, offsets, lengths, *candidates in (train, test):
-        if len({len(column) for column in (users, offsets, lengths, *candidates)}) != 1:
-            raise ValueError("its columns differ in length")
-        check_range("items", history_items, 0, item_count)
-        check_range("users", users, 0, user_count)
-        check_range("history lengths", lengths, 1, len(history_items) + 1)
-        check_range("history offsets", offsets, 0, len(history_items))
-        if (offsets.astype(np.int64) + lengths).max() > len(history_items):
-            raise ValueError("a history goes past the end of the items")
-    check_range("candidates", train.items, 0, item_count)
-    check_range("labels", train.labels, 0, 2)
-    check_range("positives", test.positives, 0, item_count)
-    check_range("negatives", test.negatives, 0, item_count)
+    _require(type(name) is str, "it has no name")
+    _check_range("categories", cate_list, 0, cate_count)
+    _require(len(cate_list) == item_count, "%d categories for %d items" % (len(cate_list), item_count))
+    _require(cate_count <= item_count, "%d kinds of categories for %d items" % (cate_count, item_count))
+    _require(len(train.items) and len(test.positives), "it has no examples")
+    for examples in (train, test):
+        history_items, users, offsets, lengths = examples[:4]
+        _require(len(set(map(len, examples[1:]))) == 1, "its columns differ in length")
+        _check_range("items", history_items, 0, item_count)
+        _check_range("users", users, 0, user_count)
+        _check_range("history lengths", lengths, 1, len(history_items) + 1)
+        _check_range("history offsets", offsets, 0, len(history_items))
+        _require((offsets.astype(np.int64) + lengths).max() <= len(history_items),
+                 "a history goes past the end of the items")
+    _check_range("candidates", train.items, 0, item_count)
+    _check_range("labels", train.labels, 0, 2)
+    _check_range("positives", test.positives, 0, item_count)
+    _check_range("negatives", test.negatives, 0, item_count)
     return Dataset(train, test, cate_list, user_count, item_count, cate_count, name)
+
+
+def sha256(columns, dtype="<i8", head=b""):
+    """Returns the sha256, hexadecimal, over `head`, then the bytes of `columns` as `dtype`, one after another."""
+    digest = hashlib.sha256(head)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column, dtype))
+    return digest.hexdigest()
 
 
 def fingerprint(dataset):
     """Returns a short digest of all numbers of `dataset`, hexadecimal."""
-    digest = hashlib.sha256(repr((dataset.user_count, dataset.item_count, dataset.cate_count)).encode())
-    for column in itertools.chain(dataset.train, dataset.test, [dataset.cate_list]):
-        digest.update(np.ascontiguousarray(column, "<i4"))
-    return digest.hexdigest()[:16]
+    counts = repr((dataset.user_count, dataset.item_count, dataset.cate_count)).encode()
+    return sha256(itertools.chain(dataset.train, dataset.test, [dataset.cate_list]), "<i4", counts)[:16]
 
 
 def dataset_of(path):
     """Returns the `Dataset` that is made of a remap.pkl.
 
-    Raises:
-      UserError: the file is missing, damaged, or no examples can be made of it.
+    Raises `UserError` where the file is missing or damaged, or no examples can be made of it.
     """
     reviews, cate_list, counts, _, source = read_remap(path)
     try:
         user_count, item_count, _, _ = map(int, counts)
         users, items = reviews["reviewerID"], reviews["asin"]
-        check_range("users", users, 0, user_count)
-        check_range("items", items, 0, item_count)
-        if len(users) != len(items) or (np.diff(users) < 0).any():
-            raise ValueError("its reviews are not sorted by user")
+        _check_range("users", users, 0, user_count)
+        _check_range("items", items, 0, item_count)
+        _require(len(users) == len(items) and (np.diff(users) >= 0).all(), "its reviews are not sorted by user")
         return _checked_dataset(*build_sets(users, items, item_count), cate_list, counts[:3], source["dataset"])
     except _FAULTS as error:
         raise UserError("%s does not hold reviews to make examples of (%s); run ./prepare_dataset.sh to make it again"

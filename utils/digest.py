@@ -7,19 +7,9 @@ import json
 import os
 from itertools import chain
 
-import numpy as np
-
 from utils.batches import flat_histories
-from utils.dataset import REMAP, read_dataset, read_remap
+from utils.dataset import REMAP, read_dataset, read_remap, sha256
 from utils.files import ROOT, Parser, run_main
-
-
-def sha256(columns):
-    """Returns the sha256, hexadecimal, over the little-endian int64 bytes of `columns`, one after another."""
-    digest = hashlib.sha256()
-    for column in columns:
-        digest.update(np.ascontiguousarray(column, "<i8"))
-    return digest.hexdigest()
 
 
 def digests(remap_path, dataset_path):

@@ -32,8 +32,8 @@ DEFAULT_SEED = 1234
 
 def main():
     parser = Parser(description="Makes a data set in the format of Amazon's raw files, from a seed.")
-    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as the real "
-                        "Amazon Electronics, 1.7 GB, in about a minute")
+    parser.add_argument("size", choices=sorted(SIZES), help="small: 10,000 users, in seconds; full: as many as the "
+                        "real Amazon Electronics, 1.7 GB, in about a minute")
     parser.add_argument("--output", metavar="FOLDER",
                         help="folder of the files (default: one in raw_data, named like the sample)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="0 to 4294967295 (default: %(default)s)")
@@ -41,14 +41,11 @@ def main():
     if not 0 <= arguments.seed < 2 ** 32:
         raise UserError("--seed is %d; choose one from 0 to 4294967295" % arguments.seed)
 
-    dataset = "sample_%s" % arguments.size
-    if arguments.seed != DEFAULT_SEED:
-        dataset += "_seed%d" % arguments.seed
+    suffix = "" if arguments.seed == DEFAULT_SEED else "_seed%d" % arguments.seed
+    dataset = "sample_" + arguments.size + suffix
     folder = arguments.output or os.path.join(ROOT, "raw_data", dataset)
-    if write_sample(folder, dataset, SIZES[arguments.size], arguments.seed):
-        print("wrote %s into %s" % (dataset, folder))
-    else:
-        print("%s is in %s already; nothing to do" % (dataset, folder))
+    written = write_sample(folder, dataset, SIZES[arguments.size], arguments.seed)
+    print(("wrote %s into %s" if written else "%s is in %s already; nothing to do") % (dataset, folder))
 
 
 if __name__ == "__main__":

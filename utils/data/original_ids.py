@@ -9,31 +9,21 @@ from utils.files import UserError
 
 class Names(NamedTuple):
     """Lists of text; a number is a position in its list."""
-
     reviewers: list  # [user_count]
     asins: list  # [item_count]
     categories: list  # [cate_count]; cate_list has the number of an item's category
 
 
 def read_names(dataset, path=REMAP):
-    """Returns the `Names` of the users, items and categories of the Dataset `dataset`.
+    """Returns the `Names` of the users, items and categories of the Dataset `dataset`, which was made of `path`.
 
-    Args:
-      path: the remap.pkl that the data set was made of.
-
-    Raises:
-      UserError: it is missing or damaged, or belongs to other data.
+    Raises `UserError` where that remap.pkl is missing or damaged, or belongs to other data.
     """
     _, cate_list, _, keys, _ = read_remap(path)
     counts = (dataset.item_count, dataset.cate_count, dataset.user_count)
-    if not (type(keys) is tuple and tuple(map(_count_of_texts, keys)) == counts
-            and np.array_equal(cate_list, dataset.cate_list)):
+    if not (type(keys) is tuple and len(keys) == 3 and np.array_equal(cate_list, dataset.cate_list)
+            and all(type(key) is list and list(map(type, key)) == [str] * count for key, count in zip(keys, counts))):
         raise UserError("%s is not of the data that the model trains on; run ./prepare_dataset.sh, then train again"
                         % path)
     asins, categories, reviewers = keys
     return Names(reviewers, asins, categories)
-
-
-def _count_of_texts(key):
-    """The length of `key`, or None where it is no list of text."""
-    return len(key) if type(key) is list and all(type(name) is str for name in key) else None

@@ -6,9 +6,6 @@ lists, dictionaries, strings and numbers. Anything else is refused before it run
 functions make arrays of plain types and of the size of their data: NumPy's would reserve any memory that they are
 asked for, and believe a type that calls numbers pointers.
 """
-import copyreg
-import functools
-import operator
 import pickle
 import re
 import sys
@@ -24,7 +21,7 @@ class _Type:
     def __init__(self, code, align=False, copy=False):
         if not re.match(r"([biufM]\d{0,2}|U\d{1,6}|S\d{1,6}|O8?)$", code):
             raise pickle.UnpicklingError("it holds an array of type %.20s" % code)
-        self.dtype = np.dtype("O" if code[0] == "O" else code)
+        self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
         order = state[1]
@@ -41,7 +38,7 @@ class _Array(np.ndarray):
         _, shape, kind, column_major, data = state
         element = 1 if kind.dtype == object else kind.dtype.itemsize  # data: a list of objects, or bytes
         if type(shape) is not tuple or any(type(length) is not int or length < 0 for length in shape) or (
-                len(data) != functools.reduce(operator.mul, shape, element)):
+                len(data) != element * np.prod(np.array(shape, object))):
             raise pickle.UnpicklingError("it holds an array whose data are not of its size")
         super().__setstate__((1, shape, kind.dtype, bool(column_major), data))
 
@@ -75,8 +72,7 @@ _ADMITTED = {  # (module, name) of all that a file may name: its stand-in, or No
     ("pandas", "DataFrame"): None,
     ("pandas.core.frame", "DataFrame"): None,
     ("pandas", "Categorical"): None,
-    ("pandas.core.arrays.categorical", "Categorical"): None,
-}
+    ("pandas.core.arrays.categorical", "Categorical"): None}
 
 
 class _DataUnpickler(pickle.Unpickler):
@@ -87,8 +83,7 @@ class _DataUnpickler(pickle.Unpickler):
         self._frame = frame
 
     def find_class(self, module, name):
-        if module.startswith("numpy._core."):  # NumPy 2 renamed a package
-            module = "numpy.core." + module[len("numpy._core."):]
+        module = module.replace("numpy._core.", "numpy.core.")  # NumPy 2 renamed a package
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %s.%s, which these files do not hold" % (module, name))
         if name == "DataFrame":
@@ -100,8 +95,8 @@ class _DataUnpickler(pickle.Unpickler):
 def load_parts(path, remedy, frame=None):
     """Returns the list of objects that were dumped one after another into the file `path`.
 
-    `frame` is called with the dictionary of a frame's columns (NumPy arrays), in place of pandas' DataFrame; where it
-    is `dict`, frames come as such dictionaries, and pandas, which takes 0.3 s to import, is not needed.
+    `frame` is called with the dictionary of a frame's columns (NumPy arrays), in place of pandas' DataFrame: `dict`
+    gives such dictionaries, and spares the import of pandas, 0.3 s.
     Raises `UserError` where the file is missing, damaged, or holds anything but data; `remedy` ends its message and
     says in the imperative how the file is made.
     """
@@ -124,10 +119,8 @@ def dump_parts(path, parts):
     A frame (default index only) is written as its constructor called with its columns, since a pickle of pandas' own
     names internals that other versions lack.
     """
-    reducers = dict(copyreg.dispatch_table)
     pandas = sys.modules.get("pandas")  # where it is not imported, no part is a frame, so it need not be
-    if pandas:
-        reducers.update({pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical})
+    reducers = {pandas.DataFrame: _reduce_frame, pandas.Categorical: _reduce_categorical} if pandas else {}
     with replacing(path) as file:
         for part in parts:
             pickler = pickle.Pickler(file, protocol=4)  # the newest that Python 3.7 reads

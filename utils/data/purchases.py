@@ -14,19 +14,15 @@ INTERESTS, INTERESTS_GROWTH = 0.9, 0.5  # a history of n purchases has INTERESTS
 # The shapes, as (least, excess): the k-th of n numbers is least + floor(excess * exp(sigma * z)), z the quantile k/n of
 # the normal distribution; the total settles sigma. Measured on Amazon's 5-core data (Beauty): reviews per user median
 # 6, mean 8.6, 95% 19, 99% 37, 99.9% 83; reviews per item median 9, mean 15.6, 99% 107; items per category median 7,
-# mean 28, 99% 332. The small sample has these means and follows. The counts of the full set ask for more reviews per
-# item (mean 26.8) and more items per category (mean 78.7): its medians are the same, and its tails are longer for it
-# (reviews per item 99% 294, highest 10,203; items per category 99% 1,211, highest 9,841).
+# mean 28, 99% 332. The small sample has these means and follows. The full set has more reviews per item (mean 26.8)
+# and more items per category (mean 78.7): the same medians, and longer tails.
 REVIEWS_PER_USER = (5, 1.9)
 REVIEWS_PER_ITEM = (5, 4.5)
 ITEMS_PER_CATEGORY = (1, 6.5)
 
-_FIRST_DAY = 10957  # 2000-01-01, in days since 1970
-
 
 class Sizes(NamedTuple):
     """The counts of a sample."""
-
     users: int
     items: int  # reviewed products
     categories: int
@@ -35,15 +31,12 @@ class Sizes(NamedTuple):
     text_bytes: int  # about the mean of a review's text
 
 
-SIZES = {
-    "small": Sizes(users=10000, items=5500, categories=200, reviews=86000, products=7700, text_bytes=150),
-    "full": Sizes(users=192403, items=63001, categories=801, reviews=1689188, products=498196, text_bytes=650),
-}
+SIZES = {"small": Sizes(users=10000, items=5500, categories=200, reviews=86000, products=7700, text_bytes=150),
+         "full": Sizes(users=192403, items=63001, categories=801, reviews=1689188, products=498196, text_bytes=650)}
 
 
 class Purchases(NamedTuple):
     """Who bought what and when, and why: columns of whole numbers."""
-
     user: np.ndarray  # [reviews]
     item: np.ndarray  # [reviews]
     day: np.ndarray  # [reviews] in days since 1970
@@ -78,15 +71,17 @@ def make_purchases(sizes, seed):
     _shuffle_within(random, item, astray, whole_line)
 
     _part_repeats(random, user, item, ((pool_at, 8), (category_at, 8), (whole_line, 100)))
-    return Purchases(user, item, _make_days(random, sizes, user), category, style,
+
+    # A user buys anywhere in a stretch of years of his, rarely twice on one day.
+    first_day = 10957 + random.randint(3500, size=sizes.users)  # 10957: 2000-01-01
+    stretch = random.randint(300, 1800, size=sizes.users)
+    day = first_day[user] + (random.randint(1 << 20, size=sizes.reviews) * stretch[user] >> 20)
+    return Purchases(user, item, day, category, style,
                      interest_user, category_at[interest_start], style_at[interest_start])
 
 
 def spread(count, total, least, excess):
-    """Returns `count` whole numbers, ascending, of the given shape (see above) and exactly the given total.
-
-    `ValueError` where there are none.
-    """
+    """Returns `count` whole numbers, ascending, of this shape (see above) and total; ValueError if there are none."""
     grid = np.linspace(-6, 6, 12001)
     density = np.exp(-grid * grid / 2)
     cumulated = np.cumsum(density) - density / 2
@@ -103,10 +98,7 @@ def spread(count, total, least, excess):
         middle = (low + high) // 2
         low, high = (middle, high) if numbers_of(middle).sum() <= total else (low, middle)
     numbers = numbers_of(low)
-    each, more = divmod(total - numbers.sum(), count)
-    numbers += each
-    numbers[count - more:] += 1
-    return numbers
+    return numbers + (total - numbers.sum() + np.arange(count)) // count  # what is missing, one more for the last
 
 
 def _make_items(random, sizes):
@@ -125,9 +117,8 @@ def _make_items(random, sizes):
 def _lay_interests(random, sizes, category_at):
     """Lays the users' interests on the line in random order; returns the user, length and start of each, [interests].
 
-    The place where an interest starts makes it one of that place's category and style. So interests are drawn in
-    proportion to the sales, and every copy is bought; the last purchases of an interest that reaches over the end of
-    its style belong to the next one.
+    An interest is in the category and style of the copy at its start, so interests are drawn in proportion to sales.
+    The last purchases of one that reaches over the end of its style are of the next style.
     """
     purchases = spread(sizes.users, sizes.reviews, *REVIEWS_PER_USER)  # [users]
     interests = INTERESTS * purchases.astype(np.float64) ** INTERESTS_GROWTH
@@ -144,9 +135,7 @@ def _lay_interests(random, sizes, category_at):
 
     # A user's interests are to be in different categories: those that share one change places with others as long.
     for _ in range(8):
-        clash = _repeats(user * sizes.categories + category_at[start])
-        if not len(clash):
-            break
+        clash, _ = _repeats(user * sizes.categories + category_at[start])
         chosen = np.unique(np.concatenate([clash, random.randint(len(user), size=len(clash))]))
         _shuffle_within(random, user, chosen, length)
     return user, length, start
@@ -161,9 +150,10 @@ def _shuffle_within(random, values, places, group_at):
 
 
 def _repeats(keys):
-    """Returns the places of `keys`, ascending, at which a key stands that stood before."""
+    """Returns the places of `keys`, ascending, at which a key stands that stood before; and `keys`, sorted."""
     order = np.argsort(keys, kind="stable")
-    return np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
+    ascending = keys[order]
+    return np.sort(order[1:][ascending[1:] == ascending[:-1]]), ascending
 
 
 def _part_repeats(random, user, item, groupings):
@@ -178,12 +168,9 @@ def _part_repeats(random, user, item, groupings):
         start = np.cumsum(size) - size
         for _ in range(rounds):
             keys = user * len(user) + item
-            owned = np.sort(keys)
-            twice = owned[1:][owned[1:] == owned[:-1]]
-            if not len(twice):
+            here, owned = _repeats(keys)
+            if not len(here):
                 return
-            here = np.flatnonzero(_among(keys, twice))
-            here = here[_repeats(keys[here])]
             group = group_at[here]
             there = start[group] + (random.random_sample(len(here)) * size[group]).astype(np.int64)
             there, index = np.unique(there, return_index=True)
@@ -199,10 +186,3 @@ def _among(values, ascending):
     """Tells for each of `values` whether it is among `ascending`."""
     place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return ascending[place] == values
-
-
-def _make_days(random, sizes, user):
-    """Returns the day of each purchase: anywhere in its user's own stretch of years, rarely two on one day."""
-    first = _FIRST_DAY + random.randint(3500, size=sizes.users)
-    stretch = random.randint(300, 1800, size=sizes.users)
-    return first[user] + (random.randint(1 << 20, size=sizes.reviews) * stretch[user] >> 20)

@@ -12,13 +12,11 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import UserError, run_main
+from utils.files import UserError, replacing, run_main
 
 KINDS = ("reviews", "meta")
-KNOWN_MD5 = {  # of the unpacked content
-    "reviews": "89fd3bb8a4a701ecf5be75c840bb6979",  # reviews_Electronics_5.json
-    "meta": "63cde52ffabc99467bb3a0c754359025",  # meta_Electronics.json
-}
+# Of the unpacked content of reviews_Electronics_5.json and meta_Electronics.json.
+KNOWN_MD5 = {"reviews": "89fd3bb8a4a701ecf5be75c840bb6979", "meta": "63cde52ffabc99467bb3a0c754359025"}
 UNPACKED_LIMIT = 16 << 30  # bytes, several times the larger file: a file that unpacks without end is not read for ever
 LINE_LIMIT = 64 << 20  # bytes; a real line has thousands
 LINES_AT_ONCE = 256 << 10  # bytes; few enough for lines and their records to stay in the processor's cache
@@ -61,6 +59,12 @@ def read_mark(path):
     return mark if type(mark) is dict else {}
 
 
+def write_mark(path, mark):
+    """Writes the dictionary `mark` into `path`, for `read_mark`."""
+    with replacing(path, "w") as file:
+        file.write(json.dumps(mark, indent=1) + "\n")
+
+
 def check_sum(path, kind, md5):
     """Raises `UserError` unless `md5`, the sum of the unpacked content of `path`, is the known one of `kind`."""
     if md5 != KNOWN_MD5[kind]:
@@ -76,9 +80,8 @@ def line_error(path, number, fault):
 class RawFile:
     """The unpacked content of a raw file, gzipped or not, read once.
 
-    Iterating gives blocks of bytes. A thread reads, unpacks and sums up one block ahead of the caller, which parses
-    the present block meanwhile. After the last block `md5` is the sum of the content. `on_read` is called with the
-    number of bytes of each block that is read from the disk.
+    Iterating gives blocks of bytes, while a thread reads, unpacks and sums up the next one. After the last block `md5`
+    is the sum of the content. `on_read` is called with the number of bytes of each block that is read from the disk.
     Raises `UserError` where the file can't be read or unpacked, is empty, or unpacks to more than UNPACKED_LIMIT.
     """
 
@@ -93,12 +96,11 @@ class RawFile:
             if not os.path.isfile(self.path):  # opening a pipe would wait for ever
                 raise FileNotFoundError("not a file")
             with open(self.path, "rb") as file, ThreadPoolExecutor(max_workers=1) as reader:
-                blocks = self._unpacked_blocks(file, digest)
-                block = next(blocks, None)
-                while block is not None:
-                    next_block = reader.submit(next, blocks, None)
+                blocks = self._blocks(file, digest)
+                ready = reader.submit(next, blocks, None)
+                while ready.result():
+                    block, ready = ready.result(), reader.submit(next, blocks, None)
                     yield block
-                    block = next_block.result()
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise UserError("%s can't be read (%s); fetch it again" % (self.path, reason)) from None
@@ -124,10 +126,9 @@ class RawFile:
         if head:
             yield number, [head]
 
-    def _unpacked_blocks(self, file, digest):
-        blocks = self._packed_blocks(file)
+    def _blocks(self, file, digest):
         size = 0
-        for block in _unpack(blocks) if file.peek(2).startswith(b"\x1f\x8b") else blocks:
+        for block in _unpack(file, self._on_read):
             size += len(block)
             if size > UNPACKED_LIMIT:
                 raise UserError("%s unpacks to more than %d bytes; fetch it again" % (self.path, UNPACKED_LIMIT))
@@ -136,26 +137,26 @@ class RawFile:
         if not size:
             raise UserError("%s is empty; fetch it again" % self.path)
 
-    def _packed_blocks(self, file):
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            self._on_read(len(block))
-            yield block
 
-
-def _unpack(packed_blocks):
-    """Yields the content of a gzip file in blocks; several gzip members may follow each other."""
+def _unpack(file, on_read):
+    """Yields the content of an open file, gzipped or not, in blocks; several gzip members may follow each other."""
+    gzipped = file.peek(2).startswith(b"\x1f\x8b")
     unpacker = zlib.decompressobj(_GZIP)
-    for packed in packed_blocks:
+    for packed in iter(lambda: file.read(_BLOCK), b""):
+        on_read(len(packed))
+        if not gzipped:
+            yield packed
+            continue
         while packed:
             if unpacker.eof:
                 packed = packed.lstrip(b"\0")  # a gzip file may be padded with zeros
                 unpacker = zlib.decompressobj(_GZIP) if packed else unpacker
                 continue
             block = unpacker.decompress(packed, _BLOCK)
-            packed = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+            packed = unpacker.unused_data or unpacker.unconsumed_tail
             if block:
                 yield block
-    if not unpacker.eof:
+    if gzipped and not unpacker.eof:
         raise EOFError("the gzip file is cut off")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.purchases import make_purchases, spread
-from utils.data.raw_files import read_mark
+from utils.data.raw_files import read_mark, write_mark
 from utils.files import UserError, replacing
 
 REVIEWS_FILE, META_FILE, SAMPLE_FILE = "reviews_Electronics_5.json", "meta_Electronics.json", "sample.json"
@@ -27,8 +27,7 @@ _WORDS = {
     "brand": "Norvex|Halden|Quillon|Arbor & Pike|Lumora|Tekton|O'Dell|Vantis|Zürn|Kestrel|Mirado|Pell".split("|"),
     "number": [str(number) for number in range(2, 40)],
     "first": "Ann José Karl Mei Omar Zoë Ruth Ivan Priya Tom Łukasz Dana Björn Grace Hugo Aiko Sam Noël".split(),
-    "initial": list("ABCDEFGHJKLM"),
-}
+    "initial": list("ABCDEFGHJKLM")}
 
 # Every list has phrases that are hard to read: quotes of both kinds, backslashes, ends of lines, letters beyond ASCII.
 _SENTENCES = (
@@ -42,33 +41,26 @@ _SENTENCES = (
     "Très {good}! It cost €{number} at the café next door…", "No problems in {time}, and {who} wants one too ☺",
     "Don't expect a {good} {part} at this price {{number} dollars}.",
     "I returned the first {thing} after {time}: the {part} was {bad}.", "Would I buy it again? Yes.",
-    "Works in the {place} at {number}°, with the {part} wide open.\tFive stars™.",
-)
+    "Works in the {place} at {number}°, with the {part} wide open.\tFive stars™.")
 _SUMMARIES = (
     "{good} {thing}", "Not so {good}", "{who} loves it!", "\"{good}\" they said", "It's {bad}...", "Great",
-    "{number} stars if I could", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?",
-)
-_NAMES = (
-    "{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}",
-    "{first} the {good}",
-)
+    "{number} stars if I could", "The {part} is {bad}", "{brand} does it again", "très {good}", "Buy \\ don't buy?")
+_NAMES = ("{first}", "{first} {initial}.", "{first} \"{good} {thing}\"", "{initial}. O'{first}", "{first} & {first}",
+          "{first} the {good}")
 _TITLES = (
     "{brand} {good} {thing}", "{brand} {number}\" {thing} with {part}", "{brand} Kid's {number}\" {thing}",
     "{number}' {thing} (Black)", "{brand} 5' 11\" {thing} \\ {part}", "{brand} {thing} – {good} & {good}",
-    "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]",
-)
+    "\"{good}\" {thing} by {brand}", "{brand} {thing} [{number}-pack]")
 _DESCRIPTIONS = (
     "This {good} {thing} comes with a {good} {part}.", "The manufacturer's {number}\" {thing} for the {place}.",
     "Includes {number} spare {part}s.", "A {part} that won't get {bad}, even after {time}.",
-    "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.",
-)
+    "Works with every {brand} {thing}.\nAsk for the \"{good}\" model.", "Très {good}, for up to {number}°.")
 
 # A category is "<kind> <noun>", a leaf of the shop; each noun belongs to a group.
 _KINDS = (
     "Portable|Wireless|Car|Home|Office|Travel|Digital|Compact|Studio|Outdoor|Gaming|Mini|Replacement|Professional|"
     "Kids'|Waterproof|Wall|Desktop|Universal|Bluetooth|Marine|Vintage|Smart|Solar|USB|HDMI|Optical|Security|Fitness|"
-    "DJ's|Women's"
-).split("|")
+    "DJ's|Women's").split("|")
 _GROUPS = (
     ("Camera & Photo", "Lenses|Tripods|Flashes|Binoculars|Camera Bags"),
     ("Computers & Accessories", "Keyboards|Mice|Monitors|Hard Drives|Routers|Laptops"),
@@ -76,8 +68,7 @@ _GROUPS = (
     ("Accessories & Supplies", "Cables|Batteries|Chargers|Mounts|Cases, Covers"),
     ("Television & Video", "Antennas|Projectors|DVD Players"),
     ("Car & Vehicle Electronics", "Speakers|Receivers|GPS Units"),
-    ("eBook Readers", "Readers"),
-)
+    ("eBook Readers", "Readers"))
 
 
 def write_sample(folder, dataset, sizes, seed):
@@ -110,19 +101,14 @@ def write_sample(folder, dataset, sizes, seed):
                     file.write(b"".join(lines))
                     progress.update(len(lines))
         # A run that is killed while the files take their places leaves a mixture, which nothing must vouch for.
-        _write_mark(mark, dict(recipe, dataset="unfinished"))
-    _write_mark(mark, dict(recipe, bytes=_file_sizes(paths)))
+        write_mark(mark, dict(recipe, dataset="unfinished"))
+    write_mark(mark, dict(recipe, bytes=_file_sizes(paths)))
     return True
 
 
 def _file_sizes(paths):
     """Returns {file name: bytes}, None for a file that is not there."""
     return {os.path.basename(path): os.path.getsize(path) if os.path.isfile(path) else None for path in paths}
-
-
-def _write_mark(path, content):
-    with replacing(path, "w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def _review_lines(random, sizes, purchases, asins):
@@ -133,9 +119,8 @@ def _review_lines(random, sizes, purchases, asins):
     body_bytes = max(2 * mean, sizes.text_bytes - mean)
     lengths = spread(5000, int(5000 * body_bytes), 20, int(0.6 * body_bytes))
     bodies = np.maximum(1, np.floor(lengths / mean + 0.5)).astype(np.int64)
-    ends = np.cumsum(bodies)
-    drawn = random.randint(len(sentences), size=ends[-1])
-    bodies = [b" ".join([sentences[index] for index in drawn[end - body:end]]) for body, end in zip(bodies, ends)]
+    drawn = np.split(random.randint(len(sentences), size=bodies.sum()), np.cumsum(bodies)[:-1])
+    bodies = [b" ".join([sentences[index] for index in indices]) for indices in drawn]
     summaries = _json_inside(_phrases(random, _SUMMARIES, 1100))
     names = _json_inside(_phrases(random, _NAMES, 3000))
     helpful = [b"[%d, %d]" % (min(yes, votes), votes) for votes in (0, 0, 0, 0, 1, 2, 3, 8, 40)
@@ -173,8 +158,6 @@ def _meta_lines(random, sizes, purchases, asins):
     descriptions = _phrases(random, _DESCRIPTIONS, 1200)
     paths = [["Electronics", group, "%s %s" % (kind, noun)]
              for kind in _KINDS for group, nouns in _GROUPS for noun in nouns.split("|")]
-    if sizes.categories > len(paths):
-        raise ValueError("there are names for %d categories, not for %d" % (len(paths), sizes.categories))
     unreviewed = purchases.category[random.randint(sizes.items, size=sizes.products - sizes.items)]
     category = np.concatenate([purchases.category, unreviewed])
     order = random.permutation(sizes.products)
@@ -184,16 +167,15 @@ def _meta_lines(random, sizes, purchases, asins):
         columns = [asins[at], category[at]] + [random.randint(bound, size=len(at)) for bound in bounds]
         lines = []
         for asin, leaf, title, description, more, cents, other, chance in zip(*[column.tolist() for column in columns]):
-            product = {"asin": asin.decode()}
-            if chance % 10:
-                product["description"] = "%s %s" % (descriptions[description], descriptions[more])
-            product["title"] = titles[title]
-            if chance % 4:
-                product["price"] = cents / 100
-            product["imUrl"] = "http://images.example.com/images/I/%s.jpg" % product["asin"]
-            product["categories"] = [paths[other], paths[leaf]] if chance < 15 else [paths[leaf]]
-            literal = repr(product) if chance % 2 else ascii(product)
-            lines.append(literal.encode() + b"\n")
+            product = {"asin": asin.decode(), "description": "%s %s" % (descriptions[description], descriptions[more]),
+                       "title": titles[title], "price": cents / 100,
+                       "imUrl": "http://images.example.com/images/I/%s.jpg" % asin.decode(),
+                       "categories": [paths[other], paths[leaf]] if chance < 15 else [paths[leaf]]}
+            if chance % 10 == 0:
+                del product["description"]
+            if chance % 4 == 0:
+                del product["price"]
+            lines.append((repr(product) if chance % 2 else ascii(product)).encode() + b"\n")
         yield lines
 
 
@@ -218,5 +200,4 @@ def _identifiers(random, prefix, letters, count):
     distinct = random.permutation(36 ** 4)[:count]
     digits = random.randint(36, size=(count, letters))
     digits[:, -4:] = distinct[:, None] // 36 ** np.arange(4) % 36
-    identifiers = np.hstack([np.tile(np.frombuffer(prefix, dtype=np.uint8), (count, 1)), alphabet[digits]])
-    return identifiers.view("S%d" % identifiers.shape[1])[:, 0]
+    return np.char.add(prefix, alphabet[digits].view("S%d" % letters)[:, 0])
