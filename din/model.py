@@ -33,7 +33,7 @@ class Model(BaseModel):
         with tf.name_scope("embedding"):
             k, q = self.embed(history), self.embed(candidate)                   # [N, H], [B, C, H]
         with tf.name_scope("attention"):
-            self.attention = pair_mlp(q, k, history.segments) / width_of(k) ** 0.5  # [N, C]
+            self.attention = pair_mlp(q, k, history) / width_of(k) ** 0.5       # [N, C]
             u = soft_pooling(self.attention, k, history)                        # [B, C, H]
             u = dense(u, width_of(k), "hist_fcn", norm="batch_normalization")   # [B, C, H]
         with tf.name_scope("mlp"):

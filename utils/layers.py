@@ -47,15 +47,10 @@ def rows_of(x):
 
 def matmul(x, kernel):
     """x [..., I] times kernel [I, O] -> [..., O]."""
-    return _shaped_as(x, tf.matmul(rows_of(x), kernel))
-
-
-def _shaped_as(x, rows):
-    """The rows [R, O] that were made of rows_of(x): [..., O] for x [..., I]."""
     if x.shape.ndims == 2:
-        return rows
-    y = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [width_of(rows)]], axis=0))
-    y.set_shape(x.shape[:-1].concatenate(rows.shape[-1:]))
+        return tf.matmul(x, kernel)
+    y = tf.reshape(tf.matmul(rows_of(x), kernel), tf.concat([tf.shape(x)[:-1], [width_of(kernel)]], axis=0))
+    y.set_shape(x.shape[:-1].concatenate(kernel.shape[-1:]))
     return y
 
 
@@ -72,7 +67,13 @@ def dense(x, units, name, norm=None):
     """
     parts = x if isinstance(x, list) else [x]
     kernel, bias = dense_kernel(sum(map(width_of, parts)), units, name, norm)
-    return _sum_of_products(parts, kernel, bias) if len(parts) > 1 else tf.nn.bias_add(matmul(parts[0], kernel), bias)
+    if len(parts) == 1:
+        return tf.nn.bias_add(matmul(x, kernel), bias)
+    products = {True: [], False: []}  # a product for each part: a row for all candidates is multiplied once
+    for part, block in zip(parts, tf.split(kernel, list(map(width_of, parts)))):
+        products[part.shape.as_list()[1] == 1].append(matmul(part, block))
+    shared = tf.nn.bias_add(tf.add_n(products[True]), bias) if products[True] else bias
+    return tf.add_n(products[False]) + shared if products[False] else shared
 
 
 def dense_kernel(width, units, name, norm=None):
@@ -90,16 +91,6 @@ def dense_kernel(width, units, name, norm=None):
         bias = bias + tf.linalg.matvec(kernel, beta, transpose_a=True)
         kernel = kernel * (BATCH_NORM_SCALE * gamma[:, tf.newaxis])
     return kernel, bias
-
-
-def _sum_of_products(parts, kernel, bias):
-    """concat(parts) kernel + bias, by a product for each part: a row for all candidates is multiplied once."""
-    blocks = tf.split(kernel, list(map(width_of, parts)))
-    products = {True: [], False: []}
-    for part, block in zip(parts, blocks):
-        products[part.shape.as_list()[1] == 1].append(matmul(part, block))
-    shared = tf.nn.bias_add(tf.add_n(products[True]), bias) if products[True] else bias
-    return tf.add_n(products[False]) + shared if products[False] else shared
 
 
 def score(x, name):
@@ -136,20 +127,24 @@ def on_tanh(kernel, bias):
 
 # ---- histories -------------------------------------------------------------------------------------------------------
 
-def pair_mlp(q, k, segments):
+def pair_mlp(q, k, history):
     """An MLP 80-40-1 of [q, k, q - k, q * k], for each history item k with each candidate q of its user.
 
     Its layers are dense layers f1_att to f3_att, with sigmoids between them.
 
     Args:
       q: [B, C, I] candidates.
-      k: [N, I] history items.
-      segments: [N] whose history each of these is in, ascending.
+      k: [N, I] rows of the history.
+      history: the `History` of B users.
 
     Returns:
       [N, C].
     """
-    x = _pair_product(q, k, segments, *[part / 2 for part in pair_kernels(width_of(k), 80, "f1_att")])  # [N, C, 80]
+    w_q, w_k, w_p, bias = (part / 2 for part in pair_kernels(width_of(k), 80, "f1_att"))
+    # tf.expand_dims: the gradient of k[:, tf.newaxis] copies, which is 5% of a training step of 256.
+    qk = of_items(q, history.segments) * tf.expand_dims(k, 1)                           # [N, C, I]
+    q_part = of_items(matmul(q, w_q) + bias, history.segments)                  # [N, C, 80], once per candidate
+    x = matmul(qk, w_p) + tf.expand_dims(matmul(k, w_k), 1) + q_part
     kernel, bias = on_tanh(*dense_kernel(80, 40, "f2_att"))
     rows = tf.nn.bias_add(tf.matmul(tf.tanh(rows_of(x)), kernel / 2), bias / 2)  # [N C, 40], halved for the next tanh
     kernel, bias = on_tanh(*dense_kernel(40, 1, "f3_att"))
@@ -164,14 +159,6 @@ def pair_kernels(width, units, name):
     kernel, bias = dense_kernel(4 * width, units, name)
     w_q, w_k, w_d, w_p = tf.split(kernel, 4)
     return w_q + w_d, w_k - w_d, w_p, bias
-
-
-def _pair_product(q, k, segments, w_q, w_k, w_p, bias):
-    """q w_q + k w_k + (q * k) w_p + bias of each pair, [N, C, O]: the q part is computed once per candidate."""
-    q_part = matmul(q, w_q) + bias                                              # [B, C, O]
-    # tf.expand_dims: the gradient of k[:, tf.newaxis] copies, which is 5% of a training step of 256.
-    qk = of_items(q, segments) * tf.expand_dims(k, 1)                           # [N, C, I]
-    return matmul(qk, w_p) + tf.expand_dims(matmul(k, w_k), 1) + of_items(q_part, segments)
 
 
 def of_items(rows, segments):
@@ -213,7 +200,6 @@ def soft_pooling(scores, k, history):
       [B, C, I].
     """
     segments, users = history.segments, tf.size(history.lengths)
-
     # As segment_sum, by what does not wait for a GPU.
     highest = (tf.math.unsorted_segment_max(scores, segments, users) if gpu_names() else
                tf.math.segment_max(scores, segments))                           # [B, C]
