@@ -6,7 +6,7 @@ first layer of attention, which reads [q, k, q - k, q * k], is for a given k a l
     z = A q + c      A = (W_q + W_d + diag(k) W_p)^T [80, 128]      c = (W_k - W_d)^T k + b [80]
 
 1. The attention of a pair (k, q) is the same for every user who has k: it is computed once for each distinct k.
-2. The catalogue is taken by category, in pieces of C candidates. A piece has few categories, M: with their embeddings
+2. The catalogue is taken by category, in blocks of C candidates. A block has few categories, M: with their embeddings
    E [64, M], and o [M, C] which says whose category is which, q_c = E o and
 
        z = [A_i, c, A_c E] [q_i; 1; o]      64 + 1 + M columns
@@ -25,8 +25,6 @@ first layer of attention, which reads [q, k, q - k, q * k], is for a given k a l
 
    the first product is of T rows instead of C, and the second is computed once for all users.
 """
-import functools
-
 import numpy as np
 
 from utils.engine.embeddings import ScoredItems
@@ -35,13 +33,12 @@ from utils.layers import dense_kernel, mlp_after_first, on_tanh, pair_kernels
 from utils.tf1 import tf
 from utils.towers import gpu_names
 
-# A call scores so many pieces, one after another, of so many items: tensors of [81, 576] stay in the cache that a core
-# has for itself. With one piece of 4,080 attention takes as long on a calm machine, but up to half as long again where
-# neighbours use the cache that the cores share. oneDNN takes 48 items at a time.
-PIECES, WIDTH = 7, 576
-PIECES_ON_GPU, WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU = 1, 16384, 16  # starting an operation takes longer than most of them
-SPAN = 64   # history items that are a thread's work until it takes more
-ONE = 20.0  # its tanh is 1
+# Items of a block: tensors of [81, 2016] fit into the megabyte of cache that a core has for itself. oneDNN takes 48
+# items at a time.
+WIDTH, WIDTH_ON_GPU = 2016, 16384
+HISTORY_ITEMS_ON_GPU = 16  # of a call: to start an operation takes longer there than most operations do
+SPAN = 64                  # history items that are a thread's work until it takes more
+ONE = 20.0                 # its tanh is 1
 
 
 class Ranking:
@@ -63,13 +60,10 @@ class Ranking:
 
     def __init__(self, session, tables, cate_list, activation, threads):
         self._cate_list, self._threads = np.asarray(cate_list), threads
-        self._pieces, width, self._history_items = (
-            (PIECES_ON_GPU, WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU) if gpu_names() else (PIECES, WIDTH, 1))
-        self._width = min(width, len(cate_list))
+        width, self._history_items = (WIDTH_ON_GPU, HISTORY_ITEMS_ON_GPU) if gpu_names() else (WIDTH, 1)
         sizes = np.bincount(self._cate_list)
         order = np.lexsort((self._cate_list, -sizes[self._cate_list])).astype(np.int32)  # the largest categories first
-        block = self._pieces * self._width
-        self.blocks = [order[first:first + block] for first in range(0, len(order), block)]
+        self.blocks = [order[first:first + width] for first in range(0, len(order), width)]
         with tf.name_scope("ranking"), tf.variable_scope(tf.get_variable_scope(), reuse=True):
             self._ids = tf.placeholder(tf.int32, [None])
             items = ScoredItems(tables, self._ids)
@@ -96,15 +90,11 @@ class Ranking:
         k_2 = tf.concat([k_2 / 2, ONE * tf.one_hot([80], 81)], axis=0)
         k_2, k_3 = map(tf.constant, session.run([k_2, k_3 / width ** 0.5]))     # [41, 81], [1, 41]
         several = [] if self._history_items == 1 else [None]
-        of_item = tf.placeholder(tf.float32, several + [81, half + 1])
-        pieces = [[tf.placeholder(tf.float32, several + [81, None]), tf.placeholder(tf.float32, [None, None])]
-                  for _ in range(self._pieces)]
-
-        def attention(of_category, x):                                          # [81, M], [64 + 1 + M, C]
-            k_1 = tf.concat([of_item, of_category], axis=-1)
-            y = tf.tanh(tf.matmul(k_2, tf.tanh(tf.matmul(k_1, x))))             # [41, C]
-            return tf.squeeze(tf.matmul(k_3, y), axis=-2)                       # [C]
-        self._attention = _in_turn(session, attention, pieces, [of_item])
+        of_item, of_category = (tf.placeholder(tf.float32, several + [81, columns]) for columns in (half + 1, None))
+        x = tf.placeholder(tf.float32, [None, None])                            # [65 + M, C]
+        y = tf.tanh(tf.matmul(k_2, tf.tanh(tf.matmul(tf.concat([of_item, of_category], axis=-1), x))))  # [41, C]
+        self._attention = session.make_callable(tf.squeeze(tf.matmul(k_3, y), axis=-2), [of_item, of_category, x],
+                                                in_caller=True)                 # [C]
 
     def _build_logits(self, session, width, activation):
         layer, layer_bias = dense_kernel(width, width, "hist_fcn", norm="batch_normalization")
@@ -115,17 +105,13 @@ class Ranking:
         of_q = tf.matmul(self._embedding, v_q) + bias                           # [C, 80]
         self._candidates = session.make_callable([self._embedding, of_q, self._bias], [self._ids], in_caller=True)
 
-        v_p = tf.constant(session.run(v_p))
-        user = [tf.placeholder(tf.float32, [None, size]) for size in (width, 80)]
-        pieces = [[tf.placeholder(tf.float32, shape) for shape in ([None, None], [None, width], [None, 80], [None])]
-                  for _ in range(self._pieces)]
-
-        def logits(scores, q, of_q, item_bias):                                 # [T, C], [C, H], [C, 80], [C]
-            powers = tf.exp(scores - tf.reduce_max(scores, axis=0))             # [T, C]; tf.nn.softmax would transpose
-            weights = powers / tf.reduce_sum(powers, axis=0)
-            u, of_u = (tf.matmul(weights, rows, transpose_a=True) for rows in user)  # [C, H], [C, 80]
-            return mlp_after_first(tf.matmul(u * q, v_p) + of_u + of_q, activation) + item_bias
-        self._logits = _in_turn(session, logits, pieces, user)
+        u_rows, u_part, scores, q, q_part, item_bias = inputs = [tf.placeholder(tf.float32, shape) for shape in (
+            [None, width], [None, 80], [None, None], [None, width], [None, 80], [None])]
+        powers = tf.exp(scores - tf.reduce_max(scores, axis=0))                 # [T, C]; tf.nn.softmax would transpose
+        weights = powers / tf.reduce_sum(powers, axis=0)
+        u, of_u = (tf.matmul(weights, rows, transpose_a=True) for rows in (u_rows, u_part))  # [C, H], [C, 80]
+        x = tf.matmul(u * q, tf.constant(session.run(v_p))) + of_u + q_part
+        self._logits = session.make_callable(mlp_after_first(x, activation) + item_bias, inputs, in_caller=True)  # [C]
 
     # ---- the work ----------------------------------------------------------------------------------------------------
 
@@ -136,43 +122,37 @@ class Ranking:
         self._one_of_each_category = self._items[first]
         self._rows = np.split(places.reshape(-1), np.cumsum([len(history) for history in histories])[:-1])
         self._users = [self._user(history) for history in histories]
-        self._scores = np.empty((self._pieces, len(self._items), self._width), np.float32)
+        self._scores = np.empty((len(self._items), len(self.blocks[0])), np.float32)
 
     def block(self, number):
         """Returns the function of a user's number that gives his scores of block `number`."""
         items = self.blocks[number]
-        pieces = np.append(items, np.repeat(items[-1:], -len(items) % self._width)).reshape(-1, self._width)
-        candidates = [self._candidates(piece) for piece in pieces]
-        self._score_pairs(*zip(*[self._columns(piece, q) for piece, (q, _, _) in zip(pieces, candidates)]))
+        candidates = q, _, _ = self._candidates(items)
+        scores = self._scores[:, :len(items)]
+        self._score_pairs(scores, *self._columns(items, q))
+        return lambda user: self._logits(*self._users[user], scores.take(self._rows[user], axis=0), *candidates)
 
-        def score(user):
-            fed = [[scores.take(self._rows[user], axis=0)] + piece for scores, piece in zip(self._scores, candidates)]
-            return np.concatenate(self._logits(fed, *self._users[user]))[:len(items)]
-        return score
-
-    def _columns(self, piece, q):
-        """([q_i; 1; o] [65 + M, C], E [64, M]) of a piece of the catalogue whose embeddings are `q` [C, H]."""
+    def _columns(self, items, q):
+        """([q_i; 1; o] [65 + M, C], E [64, M]) of a block of the catalogue whose embeddings are `q` [C, H]."""
         of_items, of_categories = np.split(q.T, 2)
-        _, first, which = np.unique(self._cate_list[piece], return_index=True, return_inverse=True)
+        _, first, which = np.unique(self._cate_list[items], return_index=True, return_inverse=True)
         if len(first) <= len(of_categories):
             basis, columns = of_categories[:, first], np.eye(len(first), dtype=np.float32)[:, which.reshape(-1)]
         else:
             basis, columns = np.eye(len(of_categories), dtype=np.float32), of_categories
         return aligned(np.concatenate([of_items, np.ones_like(of_items[:1]), columns])), basis
 
-    def _score_pairs(self, columns, bases):
-        """Fills `_scores` with the attention of each history item to each candidate of pieces, by their `_columns`."""
-        of_categories = [self._category_kernels(self._one_of_each_category, basis) for basis in bases]
+    def _score_pairs(self, scores, columns, basis):
+        """Fills `scores` with the attention of each history item to each candidate of a block, by its `_columns`."""
+        of_categories = self._category_kernels(self._one_of_each_category, basis)
 
         def score(first):
-            items = self._items[first:first + SPAN]
-            of_items, categories = self._item_kernels(items), self._category_of[first:first + SPAN]
+            items, categories, span_scores = (
+                rows[first:first + SPAN] for rows in (self._items, self._category_of, scores))
+            of_items = self._item_kernels(items)
             for index in range(0, len(items), self._history_items):
                 which = slice(index, index + self._history_items) if self._history_items > 1 else index
-                pieces = [[kernels[categories[which]], x] for kernels, x in zip(of_categories, columns)]
-                results = self._attention(pieces, of_items[which])
-                for scores, result in zip(self._scores[:, first:first + SPAN], results):
-                    scores[which] = result
+                span_scores[which] = self._attention(of_items[which], of_categories[categories[which]], columns)
         for _ in self._threads.map(score, range(0, len(self._items), SPAN)):
             pass  # an error in a thread is raised here
 
@@ -180,25 +160,3 @@ class Ranking:
 def _transposed(kernel, bias):
     """A layer's kernel and bias as a matrix [O, I + 1], for a unit of 1 behind the others."""
     return tf.transpose(tf.concat([kernel, [bias]], axis=0))
-
-
-def _in_turn(session, function, pieces, shared):
-    """A function of the values of pieces, a list, and of `shared`, that returns what `function` makes of each piece.
-
-    It computes in the thread that calls, one piece after another: one at a time is in a core's cache.
-
-    Args:
-      function: of the tensors of a piece, which gives a tensor.
-      pieces: placeholders of as many pieces as there may be, lists.
-      shared: placeholders.
-    """
-    results = []
-    for piece in pieces:
-        with tf.control_dependencies(results[-1:]):
-            results.append(function(*map(tf.identity, piece)))
-
-    @functools.lru_cache(maxsize=None)
-    def call(count):
-        return session.make_callable(results[:count], sum(pieces[:count], []) + shared, in_caller=True)
-
-    return lambda values, *of_shared: call(len(values))(*sum(values, []), *of_shared)

@@ -29,7 +29,7 @@ EVERYTHING = np.arange(DATASET.item_count)
 def small_blocks(monkeypatch):
     for name, value in (("USERS_AT_ONCE", 9), ("BLOCK", 12), ("BLOCK_ON_GPU", 17)):
         monkeypatch.setattr(ranking, name, value)
-    for name, value in (("PIECES", 2), ("WIDTH", 7), ("SPAN", 5), ("WIDTH_ON_GPU", 17), ("HISTORY_ITEMS_ON_GPU", 2)):
+    for name, value in (("WIDTH", 7), ("SPAN", 5), ("WIDTH_ON_GPU", 17), ("HISTORY_ITEMS_ON_GPU", 2)):
         monkeypatch.setattr(din_ranking, name, value)
 
 
@@ -145,7 +145,7 @@ def test_dins_ranking_takes_the_catalogue_by_category_the_largest_first(small_bl
     with Graph("din", Catalogue(50, 6, cate_list), optimizer=None) as graph:
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             blocks = din_ranking.Ranking(graph.session, graph.tables, cate_list, Din.activation, threads).blocks
-    assert [len(block) for block in blocks] == [14, 14, 14, 8]
+    assert [len(block) for block in blocks] == [7] * 7 + [1]
     order = np.concatenate(blocks)
     assert sorted(order) == list(range(50))
     assert cate_list[order].tolist() == [3] * 25 + [1] * 10 + [2] * 10 + [0] * 3 + [4, 5]
