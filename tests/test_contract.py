@@ -13,7 +13,7 @@ from utils.batches import train_batches
 from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
 from utils.layers import dense, mean_pooling, segment_sum
 from utils.serving import ranking
-from utils.serving.export import Exported, flat_signature
+from utils.serving.export import flat_signature
 from utils.serving.scoring import Scorer
 from utils.tf1 import tf
 
@@ -188,7 +188,7 @@ def test_a_model_is_scored_with_tables_ranked_and_exported_as_its_graph_scores_i
     with Graph(toy, DATASET, optimizer=None, shards=2) as graph:
         graph.load({name: 4 * values for name, values in graph.values().items()})
         scorer = Scorer(graph.built, graph.session, DATASET.item_count, ["/cpu:0", "/cpu:0"])
-        signature = flat_signature(Exported(toy, DATASET), checked=True)
+        signature = flat_signature(toy, EmbeddingTables(DATASET), checked=True)
         plain = ranking.PlainRanking(graph.session, graph.built, DATASET.item_count)
         expected = graph.score(batch)
         np.testing.assert_allclose(scorer.score(batch), expected, rtol=1e-4, atol=1e-5)

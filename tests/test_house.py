@@ -6,7 +6,8 @@ import pytest
 
 from utils.files import ROOT
 
-FOLDERS = [name for name in sorted(os.listdir(ROOT)) if not name.startswith(".") and os.path.isdir(os.path.join(ROOT, name))]
+FOLDERS = [name for name in sorted(os.listdir(ROOT))
+           if not name.startswith(".") and os.path.isdir(os.path.join(ROOT, name))]
 PATHS = sorted(os.path.relpath(os.path.join(folder, name), ROOT) for top in FOLDERS
                for folder, _, names in os.walk(os.path.join(ROOT, top)) for name in names if name.endswith(".py"))
 MAX_LINES = 400

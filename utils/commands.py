@@ -11,10 +11,12 @@ from utils.files import Parser, UserError, run_main
 from utils.results import RESULTS
 
 
-def at_least(low):
-    """An argument type: a whole number of `low` or more."""
+def at_least(low, high=None):
+    """An argument type: a whole number of `low` or more, up to `high` where one is given."""
     def parse(text):
         value = int(text)
+        if high is not None and not low <= value <= high:
+            raise argparse.ArgumentTypeError("%d is not in %d .. %d" % (value, low, high))
         if value < low:
             raise argparse.ArgumentTypeError("%d is less than %d" % (value, low))
         return value
@@ -30,12 +32,7 @@ def positive_float(text):
     return value
 
 
-def seed_number(text):
-    """An argument type: a seed that NumPy takes."""
-    value = int(text)
-    if not 0 <= value < 2 ** 31:
-        raise argparse.ArgumentTypeError("%d is not in 0 .. 2147483647" % value)
-    return value
+SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
 
 
 def model_parser(folder, description):
@@ -67,12 +64,7 @@ def common_parser(folder, description):
 
 
 def train_parser(folder, description, optimizer, learning_rates):
-    """A parser with all of train.py's arguments.
-
-    Args:
-      optimizer: the model's own.
-      learning_rates: the initial learning rate with each optimizer, a dictionary.
-    """
+    """A parser with all of train.py's arguments; `learning_rates` has the initial one with each optimizer."""
     parser = common_parser(folder, description)
     parser.set_defaults(learning_rates=learning_rates)
     parser.add_argument("--epochs", type=at_least(1), default=2, help="passes over the data (default: %(default)s)")
@@ -81,7 +73,7 @@ def train_parser(folder, description, optimizer, learning_rates):
         "%g for %s" % (rate, name) for name, rate in sorted(learning_rates.items())))
     parser.add_argument("--eval_every", type=at_least(1), default=1000,
                         help="steps between evaluations (default: %(default)s)")
-    parser.add_argument("--seed", type=seed_number, default=1234,
+    parser.add_argument("--seed", type=SEED, default=1234,
                         help="of initial values and of the order of examples (default: %(default)s)")
     parser.add_argument("--max_steps", type=at_least(0), default=0,
                         help="stop after so many steps; 0: no limit (default)")
@@ -98,7 +90,7 @@ def infer_parser(folder, description):
     parser = common_parser(folder, description)
     parser.add_argument("--num_ads", type=at_least(2), default=2, help="candidates scored per user: the positive, the "
                         "negative, and others drawn (default: %(default)s)")
-    parser.add_argument("--seed", type=seed_number, default=1234, help="of the candidates drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=SEED, default=1234, help="of the candidates drawn (default: %(default)s)")
     parser.add_argument("--duration", type=positive_float, default=0, metavar="SECONDS",
                         help="score the test set over and over for so long, for steady figures (default: once)")
     parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each "
@@ -157,7 +149,7 @@ def build_dataset(folder, description):
 
 @_command
 def train(folder, description, optimizer, learning_rates):
-    """The command `python train.py`; the further arguments are train_parser's."""
+    """The command `python train.py`, of a model with a default `optimizer` and {optimizer: initial learning rate}."""
     arguments, name = _parsed(folder, train_parser(folder, description, optimizer, learning_rates))
     _call("train_loop.train", models.model_class(name), _batches(folder), name, arguments)
 

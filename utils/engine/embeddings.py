@@ -113,10 +113,12 @@ class EmbeddingTables:
     """The variables item_emb_w, cate_emb_w and item_b of a `Catalogue`, each made when it is first asked for.
 
     Attributes:
+      item_count: the catalogue's.
       made: {what: variable}, those that were asked for.
     """
 
     def __init__(self, catalogue):
+        self.item_count = catalogue.item_count
         self._shapes = {"item": ("item_emb_w", [catalogue.item_count, EMBEDDING_WIDTH]),
                         "category": ("cate_emb_w", [catalogue.cate_count, EMBEDDING_WIDTH]),
                         "bias": ("item_b", catalogue.item_count)}
@@ -139,11 +141,9 @@ class EmbeddingTables:
 
     def norms(self):
         """The lengths of the embeddings, {variable's name: [rows]}; of a large table, of evenly spaced rows."""
-        def norms_of(table):
-            count = int(table.shape[0])
-            return tf.norm(tf.gather(table, tf.range(0, count, -(-count // MAX_NORMS))), axis=-1)
         with tf.name_scope("embedding_norms"):
-            return {table.op.name: norms_of(table) for what, table in self.made.items() if what != "bias"}
+            return {table.op.name: tf.norm(table[::-(-int(table.shape[0]) // MAX_NORMS)], axis=-1)
+                    for what, table in self.made.items() if what != "bias"}
 
 
 def gather_rows(table, ids):

@@ -34,28 +34,6 @@ class Signature(typing.NamedTuple):
     outputs: dict
 
 
-class Exported:
-    """A model whose signatures are built in the default graph.
-
-    Args:
-      model_class: a subclass of BaseModel.
-      catalogue: a `Catalogue`, or a data set.
-    """
-
-    def __init__(self, model_class, catalogue):
-        self._model_class, self._tables, self.item_count = model_class, EmbeddingTables(catalogue), catalogue.item_count
-
-    def logit(self, *inputs):
-        """[B, C] logits, given tensors as `scoring_graph.Inputs` has them."""
-        return logit_of_ids(self._model_class, self._tables, *inputs)[0]
-
-    def item_bias(self, candidates):
-        """[B, C] what is learned of items alone, to be called after `logit`: 0 of a model that has no item bias."""
-        if "bias" not in self._tables.made:
-            return tf.zeros(tf.shape(candidates))
-        return ScoredItems(self._tables, candidates).look_up("bias")
-
-
 def _inputs(items_shape):
     shapes = {"items": items_shape, "lengths": [None], "candidates": [None, None]}
     return {name: tf.placeholder(tf.int32, shape, name) for name, shape in shapes.items()}
@@ -69,9 +47,9 @@ def _known(ids, item_count):
     return tf.logical_and(ids >= 0, ids < item_count)
 
 
-def flat_signature(model, checked):
-    """The `Signature` of an `Exported` model for flat histories; `checked`: what does not fit is an error."""
-    item_count = model.item_count
+def flat_signature(model_class, tables, checked):
+    """The `Signature` for flat histories, of `EmbeddingTables`; `checked`: what does not fit is an error."""
+    item_count = tables.item_count
     with tf.name_scope("flat"):
         inputs = _inputs([None])
         items, lengths, candidates = inputs.values()
@@ -86,12 +64,12 @@ def flat_signature(model, checked):
         with tf.control_dependencies([tf.Assert(fits, [text]) for fits, text in checks] if checked else []):
             items, lengths, candidates = map(tf.identity, inputs.values())
         segments = tf.searchsorted(tf.cumsum(lengths), tf.range(tf.size(items)), side="right")
-        return Signature(inputs, _outputs(model.logit(items, segments, lengths, candidates)))
+        return Signature(inputs, _outputs(logit_of_ids(model_class, tables, items, segments, lengths, candidates)[0]))
 
 
-def padded_signature(model):
-    """The `Signature` of an `Exported` model for padded histories."""
-    item_count = model.item_count
+def padded_signature(model_class, tables):
+    """The `Signature` for padded histories, of `EmbeddingTables`."""
+    item_count = tables.item_count
     with tf.name_scope("padded"):
         inputs = _inputs([None, None])
         items, lengths, candidates = inputs.values()
@@ -103,8 +81,12 @@ def padded_signature(model):
         segments, lengths = tf.cast(tf.where(there)[:, 0], tf.int32), tf.reduce_sum(tf.cast(there, tf.int32), axis=1)
         known = _known(candidates, item_count)
         candidates = tf.where_v2(known, candidates, 0)
-        logits = model.logit(tf.boolean_mask(items, there), segments, lengths, candidates)
-        logits = tf.where_v2(empty, model.item_bias(candidates), logits)
+        logits, _ = logit_of_ids(model_class, tables, tf.boolean_mask(items, there), segments, lengths, candidates)
+        if "bias" in tables.made:
+            item_bias = ScoredItems(tables, candidates).look_up("bias")
+        else:  # the model has none
+            item_bias = tf.zeros_like(logits)
+        logits = tf.where_v2(empty, item_bias, logits)
         return Signature(inputs, _outputs(tf.where_v2(known, logits, LOWEST)))
 
 
@@ -123,9 +105,9 @@ def export(model_class, name, arguments):
     names = read_names(dataset, arguments.remap) if arguments.remap else None
 
     def make():
-        model = Exported(model_class, dataset)
-        return {"flat": flat_signature(model, checked=arguments.format == "saved_model"),
-                "padded": padded_signature(model)}
+        tables = EmbeddingTables(dataset)
+        return {"flat": flat_signature(model_class, tables, checked=arguments.format == "saved_model"),
+                "padded": padded_signature(model_class, tables)}
 
     with restored(make, name, dataset, arguments.save_path) as (signatures, session, step):
         if arguments.format == "saved_model":
