@@ -44,10 +44,10 @@ class TrainingGraph:
         with tf.device(HOST):
             self.learning_rate, recommendations, distinct, shares = unpack(self.packed, len(towers), item_parts=shards)
         self._embeddings = TrainedEmbeddings(catalogue, distinct, shares)
-        self._build_towers(model_class, towers, shares)
+        losses = self._build_towers(model_class, towers, shares)
         self.variables = tf.trainable_variables()
-        with tf.device(devices[0]):  # but each tower's loss and gradients are computed where the tower is
-            self._build_loss([share.labels for share in shares], recommendations)
+        with tf.device(devices[0]):  # but each tower's gradients are computed where the tower is
+            self.loss = tf.add_n(losses) / recommendations
             self._build_gradients(cluster)
             with tf.name_scope("update"):
                 rows_read = {} if cluster.count > 1 else self._embeddings.rows_read
@@ -57,7 +57,8 @@ class TrainingGraph:
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def _build_towers(self, model_class, towers, shares):
-        self.logits, self.attention = [], []
+        """Sets logits and attention; returns the sum of the cross-entropies of each tower's share."""
+        self.logits, self.attention, losses = [], [], []
         for index, (device, share) in enumerate(zip(towers, shares)):  # the first tower makes the variables, there
             with tf.device(device), tf.name_scope("tower_%d" % index):
                 history = History(self._embeddings.histories[index], share.segments, share.lengths)
@@ -65,15 +66,9 @@ class TrainingGraph:
                 self.logits.append(logits)
                 if attention is not None:
                     self.attention.append(attention)
-
-    def _build_loss(self, labels, recommendations):
-        with tf.name_scope("loss"):
-            losses = []
-            for tower_labels, logits in zip(labels, self.logits):
-                with tf.device(logits.device):
-                    # log(1 + exp(x)) - x y: the cross-entropy of sigmoid(x) with y, stable for any x
-                    losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * tower_labels))
-            self.loss = tf.add_n(losses) / recommendations
+                with tf.name_scope("loss"):  # log(1 + exp(x)) - x y: sigmoid(x)'s cross-entropy with y, for any x
+                    losses.append(tf.reduce_sum(tf.nn.softplus(logits) - logits * share.labels))
+        return losses
 
     def _build_gradients(self, cluster):
         with tf.name_scope("gradients"):

@@ -93,13 +93,8 @@ def padded_signature(model_class, tables):
 def export(model_class, name, arguments):
     """Writes the best checkpoint in the format that is asked for.
 
-    Args:
-      model_class: a subclass of BaseModel.
-      name: what the CSVs call it.
-      arguments: the parsed arguments of export.py.
-
-    Raises:
-      UserError: the data set or the checkpoint is missing, damaged, of other data; or the export can't be written.
+    `model_class` is a subclass of BaseModel, `name` what the CSVs call it, `arguments` are the parsed ones of export.py.
+    Raises UserError where the data set or the checkpoint is missing, damaged or of other data, or writing fails.
     """
     dataset = read_dataset(arguments.dataset)
     names = read_names(dataset, arguments.remap) if arguments.remap else None

@@ -41,13 +41,8 @@ class Top(typing.NamedTuple):
 def recommend(model_class, name, arguments):
     """Writes each test user's highest items to the CSV arguments.output, and prints how often the purchase is there.
 
-    Args:
-      model_class: a subclass of BaseModel.
-      name: what the CSVs call it.
-      arguments: the parsed arguments of infer.py.
-
-    Raises:
-      UserError: the data set, its names or the checkpoint are missing, damaged, or don't belong together.
+    Arguments as of `infer_loop.infer`. Raises UserError where the data set, its names or the checkpoint are missing or
+    damaged, or don't belong together.
     """
     dataset = read_dataset(arguments.dataset)
     test, count = dataset.test, arguments.top_k
