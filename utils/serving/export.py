@@ -93,7 +93,7 @@ def padded_signature(model_class, tables):
 def export(model_class, name, arguments):
     """Writes the best checkpoint in the format that is asked for.
 
-    `model_class` is a subclass of BaseModel, `name` what the CSVs call it, `arguments` are the parsed ones of export.py.
+    `model_class` is a subclass of BaseModel, `name` what the CSVs call it, `arguments` are export.py's, parsed.
     Raises UserError where the data set or the checkpoint is missing, damaged or of other data, or writing fails.
     """
     dataset = read_dataset(arguments.dataset)
