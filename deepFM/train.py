@@ -5,9 +5,9 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from utils.commands import train
 
-# The authors' hyperparameters; the learning rate is multiplied by 0.9 after each 336,000 steps (engine/optimizers.py).
+# The authors' choice, whose learning rate is multiplied by 0.9 after each 336,000 steps (utils/engine/optimizers.py).
 OPTIMIZER = "adam"
-LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial, with each optimizer
+LEARNING_RATES = {"sgd": 1.0, "adam": 0.001, "lazy_adam": 0.001}  # initial; the authors give that of their choice alone
 
 if __name__ == "__main__":
     train(__file__, OPTIMIZER, LEARNING_RATES)

@@ -1,4 +1,4 @@
-"""DIN with Dice in place of the MLP's two sigmoids; all else is model.py's."""
+"""DIN with Dice in place of the two sigmoids of its last MLP; all else, attention's sigmoids too, is model.py's."""
 from din.dice import dice
 from din.model import Model as Din
 

@@ -1,2 +1,2 @@
-"""What PNN reads: padding-free batches, explained in utils/batches.py; another batching would stand here."""
+"""The padding-free batches (utils/batches.py) that PNN is trained and scored on; others would stand here."""
 from utils.batches import test_batches, train_batches

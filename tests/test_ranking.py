@@ -29,7 +29,7 @@ EVERYTHING = np.arange(DATASET.item_count)
 def small_blocks(monkeypatch):
     for name, value in (("USERS_AT_ONCE", 9), ("BLOCK", 12), ("BLOCK_ON_GPU", 17)):
         monkeypatch.setattr(ranking, name, value)
-    for name, value in (("WIDTH", 7), ("SPAN", 5), ("WIDTH_ON_GPU", 17), ("HISTORY_ITEMS_ON_GPU", 2)):
+    for name, value in (("BLOCK", 7), ("SPAN", 5), ("BLOCK_ON_GPU", 17), ("HISTORY_ITEMS_ON_GPU", 2)):
         monkeypatch.setattr(din_ranking, name, value)
 
 

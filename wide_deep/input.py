@@ -1,2 +1,2 @@
-"""What Wide&Deep reads: padding-free batches, explained in utils/batches.py; another batching would stand here."""
+"""The padding-free batches (utils/batches.py) that Wide&Deep is trained and scored on; others would stand here."""
 from utils.batches import test_batches, train_batches
