@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.helpers import Folder, Graph, flat_batch, random_dataset
+from tests.helpers import Folder, Graph, flat_batch, random_dataset, run_script
 from utils.batches import train_batches
 from utils.files import ROOT
 from utils.models import names, place_of
@@ -17,6 +17,13 @@ from utils.tf1 import tf
 
 DATASET = random_dataset()
 BATCH = next(train_batches(DATASET.train, 32, seed=1, epoch=0))
+
+
+@pytest.mark.parametrize("command", ["train", "infer", "export", "build_dataset"])
+@pytest.mark.parametrize("name", names())
+def test_each_command_tells_its_arguments(name, command):
+    done = run_script(os.path.join(place_of(name).folder, command + ".py"), "--help")
+    assert done.returncode == 0 and "--output" in done.stdout + "--output" * (command == "train") and not done.stderr
 
 
 @pytest.fixture(scope="module", params=names())

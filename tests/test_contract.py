@@ -11,6 +11,7 @@ from utils.base_model import BaseModel
 from utils.batches import test_batches as batches_of_test
 from utils.batches import train_batches
 from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
+from utils.files import UserError
 from utils.layers import dense, mean_pooling, segment_sum
 from utils.serving import ranking
 from utils.serving.export import flat_signature
@@ -123,6 +124,45 @@ class InScopesAndBranches(BaseModel):
         return squares + total[:, tf.newaxis] + tf.reduce_sum(self.embed(candidate), -1) + self.item_bias(candidate)
 
 
+class OwnTables(BaseModel):
+    """Tables of the model's own are looked up by ids, which repeat in a batch."""
+
+    def logit(self, history, candidate):
+        popularity = tf.get_variable("popularity", [DATASET.item_count])
+        vectors = tf.get_variable("vectors", [DATASET.item_count, 8])
+        u, i = mean_pooling(tf.gather(vectors, history.ids), history), tf.gather(vectors, candidate.ids)
+        return tf.gather(popularity, candidate.ids) + tf.reduce_sum(u * i, -1)
+
+
+class TablesThemselves(BaseModel):
+    """The tables of embeddings are used beside what is looked up in them."""
+
+    def logit(self, history, candidate):
+        table = tf.get_variable("item_emb_w", [DATASET.item_count, 64])
+        biases = tf.get_variable("item_b", [DATASET.item_count])
+        u, i = mean_pooling(self.embed_item(history), history), self.embed_item(candidate)
+        product = tf.reduce_sum(u * i, -1) + self.item_bias(candidate) + tf.gather(biases, candidate.ids)
+        return product + 0.1 * tf.reduce_sum(table ** 2) / DATASET.item_count
+
+
+class LoopOfBoth(BaseModel):
+    """A loop needs history and candidate, so that it is in each tower's copy of the graph."""
+
+    def logit(self, history, candidate):
+        u, i = mean_pooling(self.embed(history), history), self.embed(candidate)
+        _, x = tf.while_loop(lambda step, _: step < 3, lambda step, x: (step + 1, tf.tanh(x * u)), [0, i])
+        return tf.reduce_sum(x, -1) + self.item_bias(candidate)
+
+
+class Heads(BaseModel):
+    """A map over weights, an array of variables alone."""
+
+    def logit(self, history, candidate):
+        weights = tf.get_variable("heads", [4, 1, 1, 128])
+        u, i = mean_pooling(self.embed(history), history), self.embed(candidate)
+        return tf.reduce_sum(tf.map_fn(lambda head: tf.reduce_sum(head * u * i, -1), weights), 0)
+
+
 TOYS = [toy for toy in BaseModel.__subclasses__() if toy.__module__ == __name__]
 
 
@@ -178,6 +218,50 @@ def test_a_model_trains_and_scores_as_the_same_formula_in_a_dense_graph(toy, opt
         for batch in batches_of_test(DATASET.test, 17):
             expected = session.run(plain.logits, plain.feeds(batch))
             np.testing.assert_allclose(graph.score(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+class Wide(BaseModel):
+    def logit(self, history, candidate):
+        return tf.reduce_sum(mean_pooling(self.embed(history), history) * self.embed(candidate), 1)  # [B, H]
+
+
+class Flat(BaseModel):
+    def logit(self, history, candidate):
+        return self.item_bias(candidate)[:, 0]
+
+
+class OneLogit(BaseModel):
+    def logit(self, history, candidate):
+        return self.item_bias(candidate)[:, :1]
+
+
+class WholeNumbers(BaseModel):
+    def logit(self, history, candidate):
+        return candidate.ids
+
+
+class NoResult(BaseModel):
+    def logit(self, history, candidate):
+        self.item_bias(candidate)
+
+
+class LocalVariable(BaseModel):
+    def logit(self, history, candidate):
+        return self.item_bias(candidate) * tf.Variable(1.0, name="factor")
+
+
+@pytest.mark.parametrize("toy", [Wide, Flat, OneLogit, WholeNumbers, NoResult, LocalVariable],
+                         ids=lambda toy: toy.__name__)
+def test_what_is_no_logit_is_refused_in_a_line(toy):
+    with pytest.raises(UserError, match="use tf.get_variable" if toy is LocalVariable else
+                       "let it give a float32 logit for each candidate"):
+        with Graph(toy, DATASET, optimizer="sgd") as graph:
+            graph.score(next(batches_of_test(DATASET.test, 12)))
+
+
+def test_items_are_no_list_to_go_through():
+    with tf.Graph().as_default(), pytest.raises(TypeError):
+        list(ScoredItems(EmbeddingTables(DATASET), tf.zeros([3], tf.int32)))
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
@@ -237,12 +321,3 @@ def test_the_bias_of_a_history_is_refused_in_graphs_that_train_and_in_graphs_tha
 
     with pytest.raises(NotImplementedError, match="item_bias is of candidates"):
         Graph(HistoryBias, DATASET, optimizer=optimizer)
-
-
-def test_logits_without_the_axis_of_candidates_are_refused():
-    class Flat(BaseModel):
-        def logit(self, history, candidate):
-            return self.item_bias(candidate)[:, 0]
-
-    with pytest.raises(ValueError, match="rank 2"):
-        Graph(Flat, DATASET)

@@ -18,6 +18,7 @@ from utils.files import UserError
 from utils.models import model_class, names, place_of
 from utils.serving import ranking
 from utils.serving.ranking import COLUMNS, PlainRanking, Ranker, Top, merged, recommend
+from utils.tf1 import tf
 
 DATASET = random_dataset()
 TEST = DATASET.test
@@ -109,8 +110,26 @@ class Unbiased(Din):
         return 0.0
 
 
+class SomeCategories(Din):
+    """DIN with another formula for the few candidates that have the category of the user's latest purchase."""
+
+    def logit(self, history, candidate):
+        categories = [tf.gather(tf.constant(DATASET.cate_list), items.ids) for items in (history, candidate)]
+        latest = tf.gather(categories[0], tf.cumsum(history.lengths) - 1)[:, tf.newaxis]
+        return super().logit(history, candidate) + tf.cast(tf.equal(categories[1], latest), tf.float32)
+
+
+class NoActivation(Din):
+    """DIN without what its folder's ranking asks for."""
+
+    @property
+    def activation(self):
+        return None
+
+
 @pytest.mark.parametrize("model, reason", [
-    (Doubled, "its scores differ by up to "), (Unbiased, "Variable item_b does not exist")])
+    (Doubled, "its scores differ by up to "), (SomeCategories, "its scores differ by up to "),
+    (NoActivation, "'property' object is not callable"), (Unbiased, "Variable item_b does not exist")])
 def test_a_ranking_unequal_to_logit_is_not_used_and_that_is_said(model, reason, monkeypatch, capfd):
     monkeypatch.setattr(model, "__module__", "din.model_changed")
     values, scores_of_all = every_score(model, DATASET.cate_list)

@@ -54,10 +54,10 @@ def rows():
                tf.placeholder(tf.float32, []))
 
 
-def copy_of(session, fetch, ids, others):
+def copy_of(session, fetch, ids, others, count=5):
     """(a copy of `fetch`, as a function of the values of ids + others; the types of the operations that it takes)."""
     inputs = [tf.placeholder(placeholder.dtype, placeholder.shape) for placeholder in ids + others]
-    copy = Tables(session, fetch, ids, others, 5).copy(inputs, "/cpu:0")
+    copy = Tables(session, fetch, ids, others, count).copy(inputs, "/cpu:0")
     ops, stack = set(), [copy.op]
     while stack:
         op = stack.pop()
@@ -88,6 +88,22 @@ def test_what_several_ids_need_together_is_computed(rows):
     assert "Cumsum" in ops
     for few in ([1], [4, 0, 4, 2], [0, 1, 2, 3, 4]):
         assert call(few, 1.0) == session.run(fetch, {ids: few, number: 1.0})
+
+
+@pytest.mark.parametrize("of_batch", [
+    lambda rows, ids: rows[::-1], lambda rows, ids: rows + tf.roll(rows, 1, 0),
+    lambda rows, ids: rows - tf.reduce_mean(rows, 0),
+    lambda rows, ids: rows * tf.cast(ids / tf.reduce_max(ids), tf.float32)[:, tf.newaxis]],
+    ids=["the reverse", "neighbours", "the mean", "the highest id"])
+def test_a_row_for_each_id_that_depends_on_the_other_ids_is_computed(of_batch):
+    with tf.Graph().as_default(), Session() as session:
+        table = tf.get_variable("table", [500, 3])
+        session.run(tf.global_variables_initializer())
+        ids = tf.placeholder(tf.int32, [None])
+        fetch = tf.tanh(of_batch(tf.gather(table, ids), ids))
+        call, _ = copy_of(session, fetch, [ids], [], 500)
+        for few in ([7, 3, 3], list(range(400, 300, -3))):
+            np.testing.assert_allclose(call(few), session.run(fetch, {ids: few}), rtol=1e-6)
 
 
 def test_tables_with_the_same_values_are_one_and_their_memory_is_bounded(rows, monkeypatch):

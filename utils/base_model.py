@@ -9,7 +9,9 @@ class BaseModel:
 
     The contract of `logit`: a history and its candidates know their item ids (`.ids`), in graphs that train and graphs
     that score alike. Either, or a part of either such as `candidate[:, :1]`, may be embedded as often as one likes;
-    what is not asked for is neither looked up nor made. Every variable is given its whole gradient.
+    what is not asked for is neither looked up nor made. Every variable of tf.get_variable is given its whole gradient.
+    Users and candidates may be scored in several calls: let a logit depend on its user and candidate alone. A tower may
+    have no users, B = 0, when the last batch is small.
 
     Attributes:
       attention: [N, C] how much each history item matters to each candidate, before the softmax over a history. A model

@@ -43,12 +43,12 @@ def model_parser(folder, description):
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"),
                         help="made by build_dataset.py (default: %(default)s)")
     parser.set_defaults(variant="")
-    choice = parser.add_mutually_exclusive_group()
-    for place in models.places().values():
-        if place.variant and place.folder == os.path.basename(folder):
-            choice.add_argument(
-                "--" + place.variant, action="store_const", dest="variant", const=place.variant, default="",
-                help="the variant of model_{0}.py; its save_path is save_path/{0}".format(place.variant))
+    variants = [place.variant for place in models.places().values()
+                if place.variant and place.folder == os.path.basename(folder)]
+    choice = parser.add_mutually_exclusive_group() if variants else None  # --help fails with a group of none
+    for variant in variants:
+        choice.add_argument("--" + variant, action="store_const", dest="variant", const=variant, default="",
+                            help="the variant of model_{0}.py; its save_path is save_path/{0}".format(variant))
     return parser
 
 

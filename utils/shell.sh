@@ -57,6 +57,7 @@ read_settings() {
   known=$(all_models | cut -d ' ' -f 1 | tr '\n' ' ')
   MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST=${known% }; fi
+  [ -n "${MODEL_LIST// /}" ] || fail "MODELS names no model; it is 'all' or some of: ${known% }"
   for model in $MODEL_LIST; do
     case " $known" in
       *" $model "*) ;;

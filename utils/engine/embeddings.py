@@ -27,6 +27,8 @@ class Catalogue(typing.NamedTuple):
 class Items:
     """Items that a model looks up: ids int32 [...]; abstract."""
 
+    __iter__ = None  # their number is known when the graph runs
+
     def look_up(self, what):
         """What is known of each item.
 

@@ -4,12 +4,14 @@ import typing
 import numpy as np
 
 from utils.engine.embeddings import EmbeddingTables, History, ScoredItems
+from utils.files import UserError
 from utils.tf1 import tf
 from utils.towers import device_names
 
 # (history item, candidate) and (user, candidate) pairs scored at once: DIN builds rows of H for each, some 200 MB here.
 # With a quarter as many or four times as many, 100 candidates for each of 1,024 users take up to a half longer.
 PAIRS_AT_ONCE = 1 << 18
+NO_LOGITS = "logit of %s gives %s; let it give a float32 logit for each candidate, [B, C]"
 
 
 class Inputs(typing.NamedTuple):
@@ -64,7 +66,10 @@ def logit_of(model_class, history, candidate):
     model = model_class()
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):  # towers share the variables
         logits = model.logit(history, candidate)
-    logits.shape.assert_has_rank(2)
+    # A width that is known beforehand is not the number of candidates.
+    if not (isinstance(logits, tf.Tensor) and logits.dtype == tf.float32 and (
+            logits.shape.ndims is None or logits.shape.as_list()[1:] == [None])):
+        raise UserError(NO_LOGITS % (model_class.__module__, logits))
     return logits, model.attention
 
 
@@ -77,8 +82,11 @@ def logit_of_ids(model_class, tables, items, segments, lengths, candidates):
 def in_blocks(batch, score):
     """The logits [B, C] of `batch`, by the function `score` of batches of fewer candidates, to bound the memory."""
     width = max(1, PAIRS_AT_ONCE // (len(batch.history) + len(batch.lengths)))
-    return np.concatenate([score(batch._replace(candidates=batch.candidates[:, first:first + width]))
-                           for first in range(0, batch.candidates.shape[1], width)], axis=1)
+    blocks = [score(batch._replace(candidates=batch.candidates[:, first:first + width]))
+              for first in range(0, batch.candidates.shape[1], width)]
+    if sum(block.size for block in blocks) != batch.candidates.size or len(blocks[0]) != len(batch.candidates):
+        raise UserError(NO_LOGITS % ("the model", "%s for %s" % (list(blocks[0].shape), list(batch.candidates.shape))))
+    return np.concatenate(blocks, axis=1)
 
 
 def softmax_of_histories(scores, lengths):

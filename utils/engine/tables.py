@@ -74,7 +74,7 @@ class Tables:
     def _values_of_ids(self, tensor, source):
         """The values of `tensor` for each id, [count, ...]; None if they don't depend on an id each, or are too many.
 
-        That they do is tried out: the last ids, in reverse and two to a row where they have rows, must give what they
+        That they do is tried out: ids drawn without the highest, two to a row where they have rows, must give what they
         gave when all were together.
         """
         rank = source.shape.ndims
@@ -85,12 +85,12 @@ class Tables:
         if self._bytes + size > MAX_BYTES:
             return None
         every = np.arange(self._count, dtype=np.int32).reshape([-1] + [1] * (rank - 1))
-        last = np.resize(every.reshape(-1)[::-1], 1000).reshape([-1] + [2] * (rank - 1))
-        values, again = (self._session.run(tensor, {source: ids}) for ids in (every, last))
-        if values.shape[:rank] != every.shape or again.shape[:rank] != last.shape:
+        drawn = np.random.RandomState(0).randint(max(1, self._count - 1), size=[300] + [2] * (rank - 1), dtype=np.int32)
+        values, again = (self._session.run(tensor, {source: ids}) for ids in (every, drawn))
+        if values.shape[:rank] != every.shape or again.shape[:rank] != drawn.shape:
             return None
         values = values.reshape([self._count] + shape[rank:])
-        if not np.allclose(values[last], again, rtol=1e-4, atol=1e-6):
+        if not np.allclose(values[drawn], again, rtol=1e-4, atol=1e-6):
             return None
         self._bytes += size
         return values
@@ -121,6 +121,9 @@ class Tables:
     def copy(self, inputs, device):
         """A tensor on `device` that is of `inputs` what `fetch` is of ids + others."""
         known = {before.name: after for before, after in zip(self._inputs, inputs)}
+        for node in self._graph.node:
+            if "frame_name" in node.attr:  # a loop's, in the graph where its name is given once
+                node.attr["frame_name"].s += b"_copy"
         with tf.device(device):
             for name, (variable, source) in self._replaced.items():
                 known[name] = tf.identity(variable) if source is None else gather_rows(variable, known[source.name])
@@ -179,8 +182,9 @@ def _between(given, fetch):
 
 
 def _can_be_fed(tensor):
-    """Whether it is outside of loops and branches, in which nothing is computed once."""
-    return tensor.graph.is_fetchable(tensor.op) and tensor.graph.is_feedable(tensor)
+    """Whether it has a value outside of loops and branches, in which nothing is computed once."""
+    return (tensor.graph.is_fetchable(tensor.op) and tensor.graph.is_feedable(tensor)
+            and tensor.dtype not in (tf.resource, tf.variant) and not tensor.op.type.startswith("TensorArray"))
 
 
 def _is_given(tensor):

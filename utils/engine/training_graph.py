@@ -1,12 +1,13 @@
 """A model's graph that trains: towers, loss, gradients, update."""
 import numpy as np
 
-from utils.cluster.workers import Alone
+from utils.cluster.workers import Alone, sum_by_id
 from utils.engine.embeddings import HOST, History
 from utils.engine.optimizers import clipped_update
 from utils.engine.packing import Packer, set_step, unpack
 from utils.engine.scoring_graph import in_blocks, logit_of, softmax_of_histories
 from utils.engine.trained_embeddings import TrainedEmbeddings
+from utils.files import UserError
 from utils.tf1 import tf
 from utils.towers import device_names
 
@@ -46,6 +47,9 @@ class TrainingGraph:
         self._embeddings = TrainedEmbeddings(catalogue, distinct, shares)
         losses = self._build_towers(model_class, towers, shares)
         self.variables = tf.trainable_variables()
+        if any(variable.op.name.startswith("tower_") for variable in self.variables):
+            raise UserError("logit of %s makes a variable by tf.Variable, which towers can't share; use tf.get_variable"
+                            % model_class.__module__)
         with tf.device(devices[0]):  # but each tower's gradients are computed where the tower is
             self.loss = tf.add_n(losses) / recommendations
             self._build_gradients(cluster)
@@ -73,13 +77,24 @@ class TrainingGraph:
     def _build_gradients(self, cluster):
         with tf.name_scope("gradients"):
             leaves = self._embeddings.leaves()
-            dense = [variable for variable in self.variables if variable.op.name not in self._embeddings.rows_read]
-            gradients = tf.gradients(self.loss, leaves + dense, colocate_gradients_with_ops=True,
-                                     unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            by_name = self._embeddings.gradients(gradients[:len(leaves)])
-            by_name.update(zip([variable.op.name for variable in dense], gradients[len(leaves):]))
-            self.loss, self.gradients = cluster.all_reduce(
-                self.loss, [by_name[variable.op.name] for variable in self.variables])
+            gradients = tf.gradients(self.loss, leaves + self.variables, stop_gradients=leaves,
+                                     colocate_gradients_with_ops=True)
+            of_rows = self._embeddings.gradients([tf.zeros_like(leaf) if gradient is None else gradient
+                                                  for leaf, gradient in zip(leaves, gradients)])
+            self.loss, self.gradients = cluster.all_reduce(self.loss, [
+                self._whole_gradient(variable, of_rows.get(variable.op.name), gradient)
+                for variable, gradient in zip(self.variables, gradients[len(leaves):])])
+
+    def _whole_gradient(self, variable, of_rows, gradient):
+        """The sum of a variable's gradients by the rows looked up and by other uses, each None where there are none."""
+        if gradient is None:
+            return tf.zeros_like(variable) if of_rows is None else of_rows
+        self._embeddings.rows_read.pop(variable.op.name, None)  # the gradient has other rows
+        terms = [term for term in (of_rows, gradient) if term is not None]
+        if all(isinstance(term, tf.IndexedSlices) for term in terms):
+            ids, rows = sum_by_id([term.indices for term in terms], [term.values for term in terms])
+            return tf.IndexedSlices(rows, ids, tf.constant(variable.shape.as_list()))
+        return tf.add_n(list(map(tf.convert_to_tensor, terms)))
 
     def start(self, session):
         """Binds the graph to `session`, a `session.Session`; called once, before `train` and `score`."""

@@ -28,7 +28,7 @@ from utils.towers import gpu_names
 USERS_AT_ONCE = 1000  # users who share what is computed for a block; memory is bounded by so many
 BLOCK, BLOCK_ON_GPU = 2048, 16384  # items of a block of the plain graph
 CALLS_ON_GPU = 4
-TRIED, TOLERANCE = 20, 1e-4  # candidates that a quicker way is tried out on; by what part its scores may differ
+TRIED, TOLERANCE = 1000, 1e-4  # candidates that a quicker way is tried out on; by what part its scores may differ
 COLUMNS = ("reviewerID", "rank", "asin", "category", "score")
 
 
@@ -172,14 +172,19 @@ def quick_ranking(session, graph, model_class, catalogue, threads, tried):
         ranking = importlib.import_module(folder + ".ranking").Ranking(
             session, graph.tables, catalogue.cate_list, model_class.activation, threads)
         ranking.begin(tried)
-        score, items = ranking.block(0), ranking.blocks[0][:TRIED]
-        scores = np.concatenate([score(user)[:len(items)] for user in range(len(tried))])
-        expected = np.concatenate([graph.score(batch_of_one(history, items))[0] for history in tried])
+        scores = np.empty((len(tried), catalogue.item_count), np.float32)
+        for number, block in enumerate(ranking.blocks):
+            score = ranking.block(number)
+            scores[:, block] = [score(user) for user in range(len(tried))]
+        places = np.linspace(0, catalogue.item_count - 1, TRIED).astype(int)  # the catalogue's and the histories' items
+        items = np.unique(np.concatenate([np.concatenate(ranking.blocks)[places]] + tried))
+        scores = scores[:, items]
+        expected = np.concatenate([graph.score(batch_of_one(history, items)) for history in tried])
         if np.allclose(scores, expected, rtol=TOLERANCE, atol=TOLERANCE):
             return ranking
         reason = "its scores differ by up to %g" % np.abs(scores - expected).max()
-    except ValueError as error:  # a variable that the model does not have
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # such as a ValueError for a variable that the model does not have
+        reason = (str(error) or type(error).__name__).splitlines()[0]
     warn("%s/ranking.py does not compute what the model's logit does (%s); ranking with logit itself, which takes "
          "longer" % (folder, reason))
     return None
