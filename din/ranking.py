@@ -56,9 +56,6 @@ class Ranking:
 
     Attributes:
       blocks: the catalogue in the order in which it is scored, a list of arrays of item ids.
-
-    Raises:
-      ValueError: a variable is missing, or of another shape.
     """
 
     def __init__(self, session, tables, cate_list, activation, threads):

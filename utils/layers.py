@@ -54,8 +54,6 @@ def matmul(x, kernel):
     return y
 
 
-# ---- dense layers --------------------------------------------------------------------------------------------------
-
 def dense(x, units, name, norm=None):
     """x kernel + bias: [..., I] -> [..., units]; variables name/kernel and name/bias.
 
@@ -124,8 +122,6 @@ def on_tanh(kernel, bias):
     """
     return kernel / 2, bias + tf.reduce_sum(kernel / 2, axis=0)
 
-
-# ---- histories -------------------------------------------------------------------------------------------------------
 
 def pair_mlp(q, k, history):
     """An MLP 80-40-1 of [q, k, q - k, q * k], for each history item k with each candidate q of its user.

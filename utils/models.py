@@ -21,11 +21,6 @@ class Place(typing.NamedTuple):
     def module(self):
         return "%s.model%s" % (self.folder, self.variant and "_" + self.variant)
 
-    @property
-    def save_path(self):
-        """The default folder of its checkpoints."""
-        return os.path.join(ROOT, self.folder, "save_path", self.variant)
-
 
 def places():
     """{what the CSVs and the scripts call a model: its `Place`}, in alphabetical order.
@@ -63,5 +58,8 @@ def place_of(name):
 
 
 def model_class(name):
-    """The class of a model."""
-    return importlib.import_module(place_of(name).module).Model
+    """The class of a model; raises UserError where its module has none."""
+    module = importlib.import_module(place_of(name).module)
+    if not hasattr(module, "Model"):
+        raise UserError("%s has no class Model; call the model's class so" % module.__file__)
+    return module.Model

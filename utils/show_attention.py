@@ -23,7 +23,8 @@ def main():
     parser.add_argument("--remap", default=REMAP, help="the original ids (default: %(default)s)")
     parser.add_argument("--output", help="the plot, a PNG (default: attention_<reviewerID>.png in save_path)")
     arguments = parser.parse_args()
-    save_path = arguments.save_path or models.place_of(arguments.model).save_path
+    place = models.place_of(arguments.model)
+    save_path = arguments.save_path or os.path.join(ROOT, place.folder, "save_path", place.variant)
 
     dataset = read_dataset(arguments.dataset)
     names = read_names(dataset, arguments.remap)

@@ -30,11 +30,7 @@ class Items:
     __iter__ = None  # their number is known when the graph runs
 
     def look_up(self, what):
-        """What is known of each item.
-
-        Args:
-          what: "ids" -> [...]; "embedding" -> [..., H]; its halves "item", "category" -> [..., H / 2]; "bias" -> [...].
-        """
+        """Each item's "ids" or "bias" [...], "embedding" [..., H], or its halves "item", "category" [..., H / 2]."""
         raise NotImplementedError
 
     @property

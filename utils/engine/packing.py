@@ -78,10 +78,7 @@ def set_step(packed, rate, recommendations=None):
 class Packer:
     """Packs batches.
 
-    Args:
-      catalogue: the `Catalogue` that their ids are of.
-      towers: to split each batch over.
-      item_parts: to split each batch's distinct items into.
+    Their ids are of `catalogue`, a `Catalogue`. Each is split over `towers`, its distinct items into `item_parts`.
     """
 
     def __init__(self, catalogue, towers, item_parts):

@@ -25,9 +25,7 @@ class Inputs(typing.NamedTuple):
 class ScoringGraph:
     """A model's graph that scores, in the default graph.
 
-    Args:
-      model_class: a subclass of BaseModel.
-      catalogue: a `Catalogue`, or a data set.
+    `model_class` is a subclass of BaseModel, `catalogue` a `Catalogue` or a data set.
 
     Attributes:
       inputs: `Inputs`.

@@ -13,8 +13,7 @@ SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no 
 class Stages:
     """`fetch` in two stages: what it needs of a group of inputs alone, then the remainder, which is fed with that.
 
-    What it needs of variables alone is computed at once, so these must not change from then on. The functions may be
-    called by several threads, and compute in the thread that calls.
+    Variables must not change from then on. The functions may be called by several threads, and compute in these.
 
     Args:
       session: a session.Session.

@@ -16,8 +16,7 @@ class TrainingGraph:
     """A model's graph that trains, and scores with the variables as they are, in the default graph.
 
     Args:
-      model_class: a subclass of BaseModel.
-      catalogue: a `Catalogue`, or a data set.
+      model_class, catalogue: as of ScoringGraph.
       optimizer: a key of optimizers.OPTIMIZERS.
       num_accelerators: devices to split each batch over.
       shards: towers on each device.

@@ -87,9 +87,7 @@ class PlainRanking:
     """Scores the catalogue of `item_count` items for users, block by block, by a `ScoringGraph` in `session`.
 
     What the graph needs of a user alone is computed once for all blocks, and of a block alone once for all users.
-
-    Attributes:
-      blocks: the catalogue in the order in which it is scored, a list of arrays of item ids.
+    `blocks` is the catalogue in the order in which it is scored, a list of arrays of item ids.
     """
 
     def __init__(self, session, graph, item_count):
@@ -120,12 +118,8 @@ class PlainRanking:
 class Ranker:
     """Ranks the catalogue.
 
-    Args:
-      session: a session.Session, with variables.
-      graph: the `ScoringGraph` in it.
-      model_class: its model.
-      catalogue: a `Catalogue`, or a data set.
-      tried: histories of some users, which the folder's own ranking is tried out on.
+    `session` is a session.Session with the variables of `graph`, a `ScoringGraph` of `model_class` and `catalogue`; the
+    folder's ranking is tried out on `tried`, histories of users.
     """
 
     def __init__(self, session, graph, model_class, catalogue, tried):

@@ -20,11 +20,7 @@ PAIRS_TOGETHER = 4096
 class Scorer:
     """Scores batches by a `ScoringGraph`, with its variables in `session` as they are now.
 
-    Args:
-      graph: the `ScoringGraph`.
-      session: a session.Session.
-      item_count: number of items.
-      devices: what each tower is on (towers.tower_devices).
+    `session` is a session.Session, `item_count` the number of items, `devices` what each tower is on.
     """
 
     def __init__(self, graph, session, item_count, devices):
