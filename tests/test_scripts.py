@@ -203,6 +203,8 @@ def test_an_unknown_model_is_an_error(project, script):
     done = run(project, script, MODELS="din dien")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: no model dien; MODELS is 'all' or some of: deepFM din din_dice pnn wide_deep\n"
+    done = run(project, script, MODELS=" ")
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: MODELS names no model;")
 
 
 @pytest.mark.parametrize("command", [["./prepare_dataset.sh", "--sample", "huge"], ["./prepare_dataset.sh", "real"],
