@@ -155,7 +155,9 @@ class Folder:
         return self.rows("train")[-1]
 
     def infer(self, *flags):
-        infer(model_class(self.model), batches, self.model, self._arguments(infer_parser(self.path, ""), flags))
+        """The row of inference, of one pass over the test set where the flags say nothing else."""
+        arguments = self._arguments(infer_parser(self.path, ""), ("--duration", 0) + flags)
+        infer(model_class(self.model), batches, self.model, arguments)
         return self.rows("infer")[-1]
 
     def rows(self, stage):
@@ -170,4 +172,5 @@ class Folder:
 
 def results_of(row):
     """What a training's row says of its result: all columns without those of the clocks."""
-    return [row[name] for name in TRAIN_COLUMNS if "seconds" not in name and "per_second" not in name]
+    return [row[name] for name in TRAIN_COLUMNS if not any(
+        clock in name for clock in ("seconds", "per_second", "step_ms"))]

@@ -8,12 +8,14 @@ from utils.results import COLUMNS, CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS,
 TRAIN = dict(zip(TRAIN_COLUMNS, (
     "din", "sample_small", "256", "1", "2", "1032", "264000", "20.500", "12878.0", "9.250", "28540.5", "0.496248",
     "0.914300", "0.915963", "0.924300", "0.925963", "600", "adam", "0.001", "1234", "CPU AMD EPYC (2 cores)", "2.21.0",
-    "1")))
+    "1", "0", "1000", "no", "", "0123456789abcdef", "52000.0", "48000.0", "55000.0", "4.923", "7.100")))
 INFER = dict(zip(INFER_COLUMNS, (
     "din", "sample_small", "256", "1", "20000", "2.900", "6896.6", "0.150", "133333.3", "3.570", "7.854", "0.924300",
-    "0.925963", "600", "CPU AMD EPYC (2 cores)", "2.21.0", "1")))
+    "0.925963", "600", "CPU AMD EPYC (2 cores)", "2.21.0", "1", "2", "", "0", "2", "adam", "0.001", "1234", "0", "1000",
+    "", "0123456789abcdef", "256", "140000.0", "120000.0", "150000.0", "0.0150")))
 CURVE = dict(zip(CURVES_COLUMNS, (
-    "din", "sample_small", "256", "1", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900")))
+    "din", "sample_small", "256", "1", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900", "2", "adam", "0.001",
+    "1234", "0", "1000", "", "0123456789abcdef", "no", "CPU AMD EPYC (2 cores)", "2.21.0")))
 ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE}
 
 
@@ -21,7 +23,7 @@ def write_rows(folder, stage, *changes):
     """Writes a stage's CSV into `folder`: a row for each of `changes`, dictionaries of what differs from ROWS."""
     os.makedirs(str(folder), exist_ok=True)
     with open(os.path.join(str(folder), csv_name(stage)), "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS[stage])
+        writer = csv.DictWriter(file, COLUMNS[stage], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(dict(ROWS[stage], **change) for change in changes)
 

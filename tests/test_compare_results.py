@@ -101,7 +101,8 @@ def test_machines_are_shown_and_the_files_hold_what_is_printed(comparison):
 
 @pytest.mark.parametrize("column, value", [
     ("epochs", "3"), ("optimizer", "sgd"), ("learning_rate", "1.0"), ("seed", "5"), ("steps", "600"),
-    ("recommendations", "1000")])
+    ("recommendations", "1000"), ("max_steps", "5"), ("eval_every", "5"), ("profile", "yes"),
+    ("dataset_fingerprint", "fedcba9876543210")])
 def test_rows_that_were_made_otherwise_are_listed_and_not_compared(comparison, column, value):
     comparison.write("a", [{}, {"model": "pnn"}], ())
     comparison.write("b", [{column: value}, {"model": "pnn"}], ())
@@ -121,15 +122,70 @@ def test_rows_that_were_made_otherwise_are_listed_and_not_compared(comparison, c
     assert len(tables["Not comparable"]) == 1
 
 
-def test_inference_with_another_training_or_another_number_of_candidates_is_not_compared(comparison):
-    sizes = ("256", "512", "1024")
-    comparison.write("a", [{"batch_size": size} for size in sizes], [{"batch_size": size} for size in sizes])
-    comparison.write("b", [{"batch_size": "256", "seed": "5"}, {"batch_size": "512"}, {"batch_size": "1024"}],
-                     [{"batch_size": "256"}, {"batch_size": "512", "recommendations": "1000000"},
-                      {"batch_size": "1024"}])
-    rows = comparison.run("a", "b")
-    assert {row["batch_size"]: row["flags"] for row in rows if row["stage"] == "infer"} == {
-        "256": "trained with seed 1234 and 5", "512": "recommendations 20000 and 1000000", "1024": ""}
+def flags_of_inference(comparison, *arguments):
+    """{model: why the rows of inference are not comparable}."""
+    return {row["model"]: row["flags"] for row in comparison.run("a", "b", *arguments) if row["stage"] == "infer"}
+
+
+def test_inference_with_another_training_is_not_compared_whether_the_training_is_there_or_not(comparison):
+    """Adam and SGD had their best GAUC at the same step: best steps are multiples of --eval_every."""
+    for trained in ({}, {"optimizer": "sgd", "learning_rate": "1.0"}):
+        comparison.write("a", [dict(trained, seed="77")], [{"model": "din"}, {"model": "pnn", "seed": "4"}])
+        comparison.write("b", (), [dict(trained, model="din"), {"model": "pnn", "seed": "5"}])
+        assert flags_of_inference(comparison) == {
+            "din": trained and "trained with optimizer adam and sgd; trained with learning rate 0.001 and 1.0" or "",
+            "pnn": "trained with seed 4 and 5"}
+
+
+@pytest.mark.parametrize("changes, flags", [
+    ({"num_ads": "100", "recommendations": "1000000"}, "ads 2 and 100; recommendations 20000 and 1000000"),
+    ({"candidate_seed": "5"}, "candidate seed unknown and 5"), ({"duration": "5"}, "duration 0 and 5"),
+    ({"trained_batch_size": "512"}, "trained batch size 256 and 512"), ({"eval_every": "5"}, "trained with eval every "
+                                                                        "1000 and 5")])
+def test_inference_that_was_made_otherwise_is_not_compared(comparison, changes, flags):
+    comparison.write("a", (), [{}])
+    comparison.write("b", (), [changes])
+    assert flags_of_inference(comparison)["din"].startswith(flags)
+
+
+def test_inference_of_the_same_duration_is_compared_however_much_was_scored(comparison):
+    comparison.write("a", (), [{"duration": "5", "recommendations": "520512"}])
+    comparison.write("b", (), [{"duration": "5", "recommendations": "502560"}])
+    assert flags_of_inference(comparison) == {"din": ""}
+
+
+def test_inference_with_checkpoints_of_unknown_trainings_is_not_compared(comparison):
+    unknown = {"epochs": "", "optimizer": "", "learning_rate": "", "seed": ""}
+    for folder in "ab":
+        comparison.write(folder, (), [unknown])
+    assert flags_of_inference(comparison)["din"].startswith("trained with epochs unknown and unknown; trained")
+    assert flags_of_inference(comparison, "--anyway")["din"] != ""
+
+
+SWEEP = [{"optimizer": optimizer, "seed": seed, "best_gauc": "0.%s%s" % (seed, len(optimizer))}
+         for optimizer in ("sgd", "adam") for seed in ("1", "2")]
+
+
+def test_each_run_of_a_sweep_is_compared_with_its_like(comparison):
+    comparison.write("a", SWEEP, ())
+    comparison.write("b", SWEEP[::-1] + [{"optimizer": "sgd", "seed": "3"}], ())
+    rows = [row for row in comparison.run("a", "b") if row["column"] == "best_gauc"]
+    assert [row["run"] for row in rows] == ["optimizer adam, seed 2", "optimizer adam, seed 1", "optimizer sgd, seed 2",
+                                            "optimizer sgd, seed 1"]
+    assert all(row["first_value"] == row["other_value"] and row["flags"] == "" for row in rows)
+    tables = comparison.tables()
+    assert [row["run"] for row in tables["Training, ratios to A"]] == [row["run"] for row in rows]
+    assert [row["where"] for row in tables["Not in every folder"]] == ["only in B, with optimizer sgd, seed 3"]
+
+
+def test_the_rows_of_two_machines_in_one_folder_are_both_compared(comparison):
+    comparison.write("a", infer=())
+    comparison.write("b", [{"device": "NVIDIA H100"}, {"device": "NVIDIA H200"}], ())
+    rows = [row for row in comparison.run("a", "b") if row["column"] == "best_gauc"]
+    assert [(row["run"], row["flags"]) for row in rows] == [("device NVIDIA H100", ""), ("device NVIDIA H200", "")]
+    rows = [row for row in comparison.run("b", "a") if row["column"] == "best_gauc"]
+    assert [row["run"] for row in rows] == ["device NVIDIA H100"]
+    assert comparison.tables()["Not in every folder"][0]["where"] == "only in A, with device NVIDIA H200"
 
 
 def test_other_data_are_not_compared(comparison):
@@ -184,7 +240,7 @@ def test_hostile_text_breaks_no_table(comparison):
 def test_errors_are_one_line_and_write_nothing(comparison):
     comparison.write("a")
     (comparison.folder / "empty").mkdir()
-    comparison.write("twice", [{}, {"seed": "5"}])
+    comparison.write("twice", [{}, {"best_gauc": "0.5"}])
     comparison.write("damaged", [{"best_gauc": "good"}])
     path = str(comparison.folder) + os.sep
     names = "name folders with results_train.csv or results_infer.csv"
@@ -193,20 +249,36 @@ def test_errors_are_one_line_and_write_nothing(comparison):
     assert comparison.error("a", "empty") == "error: there are no results in %sempty; %s" % (path, names)
     assert comparison.error("a", "a") == "error: the same folder is given twice; name different folders"
     assert comparison.error("a", "twice") == (
-        "error: %stwice/results_train.csv has two rows of the same model, data set, batch size and numbers of "
-        "accelerators and workers; leave one" % path)
+        "error: %stwice/results_train.csv has two rows of one run, with the same flags on the same machine; leave one"
+        % path)
     assert comparison.error("a", "damaged") == (
         "error: %sdamaged/results_train.csv has 'good' as a best_gauc; mend it or move it away" % path)
     assert not (comparison.folder / "out").exists()
 
 
-def test_results_of_a_version_that_knew_one_worker_alone_are_compared(comparison):
-    comparison.write("a")
+def cut_columns(path, count, *names):
+    """Leaves the first `count` columns of a CSV, without those named, as an earlier version wrote it."""
+    with open(str(path), newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [column for column in list(rows[0])[:count] if column not in names]
+    with open(str(path), "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize("dropped", [[], ["num_workers"]])
+def test_results_of_earlier_versions_are_compared_with_each_other(comparison, dropped):
+    for folder in "ab":
+        comparison.write(folder, [{}, {"model": "pnn", "best_gauc": "0.9"}], [{}, {"model": "pnn"}])
+        cut_columns(comparison.folder / folder / csv_name("train"), 23, *dropped)
+        cut_columns(comparison.folder / folder / csv_name("infer"), 17, *dropped)
+    rows = comparison.run("a", "b")
+    assert {row["num_workers"] for row in rows} == {"1"}
+    assert {(row["stage"], row["model"]) for row in rows if not row["flags"]} == {
+        ("train", "din"), ("train", "pnn"), ("infer", "din")}, "pnn's training had its best at that step, but another"
+    assert [row["steady recommendations / second"] for row in comparison.tables()["Training, ratios to A"]] == ["-"] * 2
     comparison.write("b")
-    for stage in ("train", "infer"):
-        path = comparison.folder / "a" / csv_name(stage)
-        lines = path.read_text().splitlines()
-        assert lines[0].endswith(",num_workers") and lines[1].endswith(",1")
-        path.write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in lines))
-    assert {row["num_workers"] for row in comparison.run("a", "b")} == {"1"}
-    assert len(comparison.tables()["Training, ratios to A"]) == 1
+    assert {row["flags"] for row in comparison.run("a", "b") if row["stage"] == "train"} == {
+        "max steps unknown and 0; eval every unknown and 1000; dataset fingerprint unknown and 0123456789abcdef; "
+        "profile unknown and no"}

@@ -26,7 +26,7 @@ from utils.tf1 import tf
 
 STAGES = ("download", "convert", "remap", "build", "train", "infer", "run.sh")
 KILLS = int(os.environ.get("SOAK_KILLS", 14))
-CLOCKS = ("seconds", "per_second", "latency")  # parts of the names of columns that differ from run to run
+CLOCKS = ("seconds", "per_second", "latency", "step_ms", "half_width")  # parts of the names of columns that differ from run to run
 SUMMARY = collections.OrderedDict()
 
 

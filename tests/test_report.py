@@ -15,12 +15,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tests.rows import TRAIN, error_of, write_rows
+from tests.rows import ROWS, error_of, write_rows
 from utils import report
 from utils.files import ROOT
 from utils.reports import figures
 from utils.reports.names import heading
-from utils.results import COLUMNS, PUBLISHED, RESULTS, csv_name
+from utils.results import COLUMNS, PUBLISHED, RESULTS, TRAINING, csv_name
 
 VOID = ("meta", "img")
 HOSTILE = '<script>alert("1")</script>&$\\frac{$_^%'
@@ -103,7 +103,7 @@ def write_all(folder):
             for model, size, rate in (("din", "256", 100), ("din", "1024", 300),
                                       ("pnn", "256", 200), ("pnn", "1024", 500))]
     write_rows(folder, "train", *runs)
-    write_rows(folder, "infer", *runs)
+    write_rows(folder, "infer", *[dict(run, trained_batch_size=run["batch_size"]) for run in runs])
     write_rows(folder, "curves", *[row for run in runs for row in curve(
         (0.5, 0.61, 0.7), model=run["model"], batch_size=run["batch_size"])])
 
@@ -162,19 +162,20 @@ def test_the_tables_hold_the_csvs(report_folder):
                       for index in range(len(rows))]
         for row, cells in zip(rows, table_rows):
             for column in COLUMNS[stage]:
-                assert column == "dataset" or cells[heading(column)] == row[column], column
+                trained = "trained with: " * (stage == "infer" and column in TRAINING)
+                assert column == "dataset" or cells.get(trained + heading(column), "") == row[column], column
         assert [len(page.rows(title + mark)) for title in titles] == [len(rows)] * len(titles)
 
 
-def test_inference_shows_the_flags_of_the_training_that_made_its_checkpoint_alone(tmp_path):
-    write_rows(tmp_path, "train", {"seed": "77"}, {"batch_size": "512"})
-    write_rows(tmp_path, "infer", {}, {"batch_size": "512", "checkpoint_step": "601"})
+def test_inference_shows_the_flags_of_the_training_that_made_its_checkpoint(tmp_path):
+    """Not those of another training whose best GAUC came at the same step."""
+    write_rows(tmp_path, "train", {"optimizer": "adam", "seed": "77"})
+    write_rows(tmp_path, "infer", {"optimizer": "sgd", "learning_rate": "1.0", "seed": "5"})
     report.make_report(str(tmp_path))
-    same, other = Page(tmp_path).rows("Inference: sample_small (generated sample, no real data)")
+    row, = Page(tmp_path).rows("Inference: sample_small (generated sample, no real data)")
     trained_with = {"trained with: " + name: value for name, value in (
-        ("epochs", "2"), ("optimizer", "adam"), ("learning rate", "0.001"), ("seed", "77"))}
-    assert {name: same[name] for name in trained_with} == trained_with
-    assert {other[name] for name in trained_with} == {""}
+        ("epochs", "2"), ("optimizer", "sgd"), ("learning rate", "1.0"), ("seed", "5"))}
+    assert {name: row[name] for name in trained_with} == trained_with
 
 
 def test_published_figures_stand_beside_what_was_measured_and_say_what_they_are(tmp_path):
@@ -199,6 +200,7 @@ def test_a_line_joins_the_batch_sizes_of_a_model_and_a_curve_the_evaluations_of_
     report.make_report(str(tmp_path))
     lines, _ = plot_log
     assert lines[:2] == [("din", [256, 1024], [100.5, 300.5]), ("pnn", [256, 1024], [200.5, 500.5])]
+    assert lines[4] == ("din", [256, 1024], [52000.0, 52000.0])  # steady
     assert lines.count(("din", [256, 1024], [3.57, 3.57])) == 1  # p50
     for model in ("din", "pnn"):
         assert lines.count((model, [0, 100, 200], [0.5, 0.61, 0.7])) == 2  # at each batch size
@@ -214,15 +216,40 @@ def test_one_model_at_several_batch_sizes_has_its_curves_in_one_plot(tmp_path, p
                                ("1024", [0, 100], [0.5, 0.6])]
 
 
-@pytest.mark.parametrize("column, value", [
-    ("num_accelerators", "2"), ("optimizer", "sgd"), ("seed", "5"), ("epochs", "9"), ("learning_rate", "0.5"),
-    ("device", "H200"), ("tensorflow", "1.15.5")])
-def test_runs_that_were_made_otherwise_are_no_part_of_a_line(tmp_path, plot_log, column, value):
-    write_rows(tmp_path, "train", {}, {"batch_size": "512", column: value}, {"model": "pnn"})
+@pytest.mark.parametrize("stage, column, value", [
+    ("train", "num_accelerators", "2"), ("train", "optimizer", "sgd"), ("train", "seed", "5"), ("train", "epochs", "9"),
+    ("train", "learning_rate", "0.5"), ("train", "device", "H200"), ("train", "tensorflow", "1.15.5"),
+    ("train", "max_steps", "5"), ("train", "eval_every", "5"), ("train", "profile", "yes"), ("infer", "num_ads", "100"),
+    ("infer", "optimizer", "sgd"), ("infer", "duration", "5"), ("infer", "max_steps", "5")])
+def test_runs_that_were_made_otherwise_are_no_part_of_a_line(tmp_path, plot_log, stage, column, value):
+    write_rows(tmp_path, stage, {}, {"batch_size": "512", "trained_batch_size": "512", column: value},
+               {"model": "pnn"})
     report.make_report(str(tmp_path))
-    labels = {"din, %s %s" % (heading(column), text): x for text, x in ((TRAIN[column], [256]), (value, [512]))}
-    assert {label: x for label, x, _ in plot_log[0] if label.startswith("din")} == labels
-    assert sum(label.startswith("pnn") for label, _, _ in plot_log[0]) == 2  # a line in either panel
+    labels = {"din, %s %s" % (heading(column), text): x for text, x in ((ROWS[stage][column], [256]), (value, [512]))}
+    lines = [(label, x) for label, x, _ in plot_log[0][:9]]  # of the throughputs
+    assert {label: x for label, x in lines if label.startswith("din")} == labels
+    assert sum(label.startswith("pnn") for label, _ in lines) == 3  # a line in each panel
+
+
+def test_the_inference_of_a_script_is_one_line_although_each_size_has_its_training(tmp_path, plot_log):
+    write_rows(tmp_path, "infer", *[{"batch_size": size, "trained_batch_size": size} for size in ("256", "512")])
+    report.make_report(str(tmp_path))
+    assert plot_log[0][0][:2] == ("din", [256, 512])
+
+
+@pytest.mark.parametrize("stage, column", [("train", "max_steps"), ("infer", "num_ads")])
+def test_rows_of_an_earlier_version_that_differ_in_what_was_counted_are_no_line(tmp_path, plot_log, stage, column):
+    """A training of 1,032 steps and one of 5; inference with 2 and with 100 candidates."""
+    write_rows(tmp_path, stage, {column: ""}, {column: "", "batch_size": "512", "recommendations": "1280"})
+    report.make_report(str(tmp_path))
+    assert [x for _, x, _ in plot_log[0][:2]] == [[512], [256]]
+
+
+def test_curves_of_runs_that_were_made_otherwise_have_lines_of_their_own(tmp_path, plot_log):
+    write_rows(tmp_path, "curves", *(curve((0.5, 0.6)) + curve((0.5, 0.7), optimizer="sgd")))
+    report.make_report(str(tmp_path))
+    assert plot_log[0][:2] == [("din, optimizer adam", [0, 100], [0.5, 0.6]), ("din, optimizer sgd", [0, 100],
+                                                                                [0.5, 0.7])]
 
 
 def test_data_sets_are_kept_apart_and_samples_are_marked(tmp_path, plot_log):

@@ -18,7 +18,7 @@ Training, inference, results:
     train_loop.py        epochs, steps, evaluations
     infer_loop.py        timed scoring of the test set
     results.py           the CSVs
-    timing.py            the two clocks
+    timing.py            the clocks
 Commands, python -m utils.<name>:
     report.py            the report of a folder of results
     compare_results.py   several folders of results, compared
@@ -31,7 +31,7 @@ Plumbing:
 Rooms:
     data/                raw files, pickles, draws, original ids, the generated sample
     engine/              the graph's machinery: embeddings, packing, training and scoring, session, optimizers
-    runs/                what a run keeps: identity, checkpoints, summaries, traces, locks, log
+    runs/                what a run keeps: identity, checkpoints, steady figures, summaries, traces, locks, marks
     cluster/             several machines: workers, who may connect, a cluster on this machine
     serving/             scoring, ranking, export, attention shown
     reports/             pages, tables, plots, comparisons

@@ -32,6 +32,14 @@ def positive_float(text):
     return value
 
 
+def not_negative(text):
+    """An argument type: a finite number, 0 or more."""
+    value = float(text)
+    if not (value >= 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError("%s is not a number, 0 or more" % text)
+    return value
+
+
 SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
 
 
@@ -91,8 +99,9 @@ def infer_parser(folder, description):
     parser.add_argument("--num_ads", type=at_least(2), default=2, help="candidates scored per user: the positive, the "
                         "negative, and others drawn (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=1234, help="of the candidates drawn (default: %(default)s)")
-    parser.add_argument("--duration", type=positive_float, default=0, metavar="SECONDS",
-                        help="score the test set over and over for so long, for steady figures (default: once)")
+    parser.add_argument("--duration", type=not_negative, metavar="SECONDS", help="score the test set over and over for "
+                        "so long, 0: once (default: the clocks count it once, then it goes on until the figure is "
+                        "steady, 2 to 30 seconds)")
     parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each "
                         "test user and write the highest K items; on one accelerator")
     parser.add_argument("--output", help="with --top_k: the CSV to write (default: recommendations.csv)")

@@ -77,31 +77,32 @@ hold_lock() {
 }
 
 # begin_results COMMAND [ARGUMENT ...]: moves earlier results aside, unless the same command with the same arguments was
-# interrupted: then GOES_ON is set. Nothing where a script that called this one has begun.
+# interrupted: then GOES_ON is set. Nothing where a script that called this one has begun. BEGUN_BY is who has.
 begin_results() {
   local command=$1 status=0
   shift
-  [ -z "${GOES_ON+begun}" ] || return 0
-  (cd "$ROOT" && "$PYTHON" -m utils.results begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
+  [ -z "${BEGUN_BY:-}" ] || return 0
+  (cd "$ROOT" && "$PYTHON" -m utils.runs.unfinished begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
     "$NUM_WORKERS" "$EPOCHS" "$@") || status=$?
   case $status in
     0) export GOES_ON= ;;
     10) export GOES_ON=1 ;;
     *) exit "$status" ;;
   esac
+  export BEGUN_BY=$command
   BEGAN_RESULTS=1
 }
 
 # The counterpart of begin_results: makes the report. Nothing where a script that called this one has begun.
 end_results() {
   [ -n "${BEGAN_RESULTS:-}" ] || return 0
-  (cd "$ROOT" && "$PYTHON" -m utils.report && "$PYTHON" -m utils.results end)
+  (cd "$ROOT" && "$PYTHON" -m utils.report && "$PYTHON" -m utils.runs.unfinished end "$BEGUN_BY")
 }
 
 # run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
 # NUM_ACCELERATORS, training by NUM_WORKERS; logs and the CSV in results/. A failure ends it with Python's status.
 run_stage() {
-  local stage=$1 title=$2 model batch_size workers=1 launcher=()
+  local stage=$1 title=$2 model batch_size workers=1 launcher=() step
   shift 2
   if [ "$stage" = train ] && [ "$NUM_WORKERS" -gt 1 ]; then
     workers=$NUM_WORKERS
@@ -111,8 +112,8 @@ run_stage() {
   for model in $MODEL_LIST; do
     for batch_size in $BATCH_SIZES; do
       echo "== $title $model, batch size $batch_size"
-      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.results has "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" \
-        "$workers"; then
+      step=("$BEGUN_BY" "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" "$workers")
+      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.runs.unfinished has "${step[@]}"; then
         echo "done before the interruption"
         continue
       fi
@@ -121,6 +122,7 @@ run_stage() {
       (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "$stage.py" ${VARIANT:+--$VARIANT} --batch_size "$batch_size" \
         --num_accelerators "$NUM_ACCELERATORS" --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" "$@") |
         tee -a "results/result_${stage}_${model}_$batch_size.txt"
+      "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
     done
   done
 }

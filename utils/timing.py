@@ -1,4 +1,4 @@
-"""The two clocks of the benchmark: system time, and time inside the session's training or scoring calls."""
+"""The clocks of the benchmark: system time, time inside the session's training or scoring calls, and time by step."""
 import time
 
 STARTED = time.perf_counter()  # each script imports this module first, before TensorFlow: its start-up counts
@@ -22,3 +22,20 @@ class Stopwatch:
     def __exit__(self, *_):
         self.last = time.perf_counter() - self._entered
         self.seconds += self.last
+
+
+class Laps:
+    """Tells how long each step takes, from the end of the one before: waiting for its batch is part of it."""
+
+    def __init__(self):
+        self._began = None
+
+    def begin(self):
+        """A step begins now: what went before, such as an evaluation, is part of none."""
+        self._began = time.perf_counter()
+
+    def end(self):
+        """Returns the seconds since the latest `begin` or `end`, where the next step begins."""
+        now = time.perf_counter()
+        seconds, self._began = now - self._began, now
+        return seconds

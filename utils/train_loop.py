@@ -14,12 +14,13 @@ from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
 from utils.files import UserError
 from utils.results import POINT
-from utils.runs.identity import SHARED_FLAGS, fresh_state, identity
+from utils.runs.identity import SHARED_FLAGS, fresh_state, identity_of
 from utils.runs.locks import acquire
 from utils.runs.recorder import NullRecorder, Recorder
+from utils.runs.steady import WARM_UP_STEPS, Durations
 from utils.tf1 import tf
-from utils.timing import Stopwatch, system_seconds
-from utils.towers import session_config, shards
+from utils.timing import Laps, Stopwatch, system_seconds
+from utils.towers import describe_device, session_config, shards
 
 TEST_BATCH_SIZE = 1024  # users per accelerator; scores don't depend on it
 SUMMARY_EVERY = 100     # steps between two points of TensorBoard's curves of loss and throughput
@@ -56,7 +57,7 @@ def train(model_class, batches, name, arguments):
         stack.enter_context(tf.Graph().as_default())
         stack.enter_context(cluster.guarded())
         cluster.require_equal("what it trains", "start every worker with the same data and flags", dict(
-            identity(name, arguments, dataset, cluster.count), tensorflow=tf.__version__,
+            identity_of(name, arguments, dataset, cluster.count), tensorflow=tf.__version__,
             **{flag: getattr(arguments, flag) for flag in SHARED_FLAGS}))
         tf.set_random_seed(arguments.seed)
         graph = TrainingGraph(model_class, dataset, arguments.optimizer, arguments.num_accelerators, towers, cluster)
@@ -66,7 +67,8 @@ def train(model_class, batches, name, arguments):
         session = stack.enter_context(Session(cluster.target, config=cluster.configure(config)))
         session.run(initialize)
         graph.start(session)
-        run.go(Recorder(graph, batches, name, arguments, dataset, cluster)
+        devices = cluster.all_gather(describe_device(arguments.num_accelerators))
+        run.go(Recorder(graph, batches, name, arguments, dataset, cluster, " + ".join(dict.fromkeys(devices)))
                if cluster.is_chief else NullRecorder(cluster))
         cluster.finish()
 
@@ -94,6 +96,8 @@ class Run:
         self.state, self.curve = self.cluster.all_gather(recorder.open(fresh_state(), self.last_step))[0]
         self.graph.session.run(self._broadcast)
         self.accelerator = Stopwatch(self.state["accelerator_seconds"])
+        self.laps, self.durations = Laps(), Durations(self.state["step_durations"])
+        self.first_step = self.state["step"]
         self.started = system_seconds()
         self.recent = []  # (loss, recommendations, seconds) of each step since the latest point of the curves
         self.losses = []  # of each step since the latest evaluation
@@ -109,7 +113,7 @@ class Run:
         """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""
         return dict(self.state, system_seconds=self.state["system_seconds"] + system_seconds(),
                     training_seconds=self.state["training_seconds"] + system_seconds() - self.started,
-                    accelerator_seconds=self.accelerator.seconds)
+                    accelerator_seconds=self.accelerator.seconds, step_durations=dict(self.durations.counts))
 
     def _epoch(self, epoch):
         """Trains the remaining steps of `epoch`, 0 the first."""
@@ -120,6 +124,7 @@ class Run:
         total = len(self.dataset.train.items)
         with tqdm(total=total, initial=min(done * self.batch_size, total), desc="epoch %d" % epoch,
                   unit=" recommendations", unit_scale=True, disable=None) as bar:
+            self.laps.begin()
             for batch in prefetch(batches, self.graph.pack_for_training):
                 recommendations = len(batch.batch.lengths)
                 if self.cluster.count > 1:  # the batch is this worker's share; all workers' are counted
@@ -138,6 +143,9 @@ class Run:
         trace = self.recorder.trace(state["step"])
         with self.accelerator:
             loss = self.graph.train(batch, learning_rate, recommendations, trace)
+        seconds = self.laps.end()
+        if recommendations == self.batch_size and state["step"] >= self.first_step + WARM_UP_STEPS and not trace:
+            self.durations.add(seconds)
         if not np.isfinite(loss):
             self._diverged("the loss is %s" % loss)
         state["step"] += 1
@@ -152,6 +160,7 @@ class Run:
         if (state["step"] % self.arguments.eval_every == 0 or state["step"] % self.steps_per_epoch == 0
                 or state["step"] == self.last_step):
             self._evaluate_and_save(epoch)
+            self.laps.begin()
         return loss
 
     def _evaluate_and_save(self, epoch):

@@ -7,37 +7,46 @@ import typing
 
 from utils.files import UserError
 from utils.reports.names import heading, is_sample, model_order
-from utils.results import FLAGS, KEY, RATES, csv_name, key_of, read_rows, training_of
+from utils.results import FLAGS, KEY, MACHINE, RATES, TRAINING, csv_name, identity_columns, read_rows, texts_of
 
 STAGES = {"train": "training", "infer": "inference"}
 RATIOS = {"train": RATES, "infer": RATES + ("latency_ms_p50", "latency_ms_p99")}
 DIFFERENCES = {"train": ("best_gauc", "best_auc", "final_gauc", "final_auc"), "infer": ("gauc", "auc")}
 CSV_COLUMNS = ("stage",) + KEY + (
-    "column", "first", "first_value", "other", "other_value", "ratio", "difference", "flags")
+    "column", "first", "first_value", "other", "other_value", "ratio", "difference", "flags", "run")
+KNOWN_FLAGS = ("epochs", "optimizer", "learning_rate", "seed")  # without which a checkpoint may be of any training
 
 
 class Folder(typing.NamedTuple):
     """A folder of results."""
     letter: str  # what the tables call it, A the first
     path: str
-    rows: dict   # {stage: {key: row}}
+    rows: dict   # {stage: [row]}
+
+    def rows_of(self, stage, key):
+        """The rows of a stage with the values `key` in KEY."""
+        return [row for row in self.rows[stage] if texts_of(row, KEY) == key]
 
 
 class Pair(typing.NamedTuple):
-    """A row of the first folder, and the row of another folder that has its key."""
+    """A row of the first folder, and a row of another folder that has its key."""
     stage: str
     key: tuple
     first: Folder
     other: Folder
+    rows: tuple        # the two
+    run: str           # what tells the first row from others there that have its key; empty where there are none
     flags: list        # texts: why the two are not comparable
     is_compared: bool  # as are all without flags, the others where that is asked for
 
     def texts(self, column):
         """The two figures of a column, as the CSVs have them."""
-        return [folder.rows[self.stage][self.key][column] for folder in (self.first, self.other)]
+        return [row[column] for row in self.rows]
 
     def figure(self, column):
-        """The other figure minus the first for DIFFERENCES, else over the first, or None where one is next to 0."""
+        """The other figure minus the first for DIFFERENCES, else over the first; None without one, or next to 0."""
+        if "" in self.texts(column):  # not measured
+            return None
         first, other = map(float, self.texts(column))
         if column in DIFFERENCES[self.stage]:
             return other - first
@@ -46,10 +55,10 @@ class Pair(typing.NamedTuple):
     def cell(self, column, decimals=6):
         """`figure` as a text: a difference with sign and `decimals`, a ratio with three digits, a dash for None."""
         value = self.figure(column)
-        if column in DIFFERENCES[self.stage]:
-            return "%+.*f" % (decimals, value)
         if value is None:
             return "-"
+        if column in DIFFERENCES[self.stage]:
+            return "%+.*f" % (decimals, value)
         return ("%.0f" if value >= 100 else "%.2f" if value >= 1 else "%.3f" if value >= 0.1 else "%.3g") % value
 
 
@@ -69,11 +78,11 @@ def read_folders(paths):
         if not any(rows.values()):
             raise UserError("there %s %s; name folders with %s or %s" % (
                 "are no results in" if os.path.isdir(path) else "is no folder", path, *map(csv_name, STAGES)))
-        folders.append(Folder(letter, path, {stage: {key_of(row): row for row in rows[stage]} for stage in STAGES}))
         for stage in STAGES:
-            if len(folders[-1].rows[stage]) < len(rows[stage]):
-                raise UserError("%s has two rows of the same model, data set, batch size and numbers of accelerators "
-                                "and workers; leave one" % os.path.join(path, csv_name(stage)))
+            if len({texts_of(row, identity_columns(stage)) for row in rows[stage]}) < len(rows[stage]):
+                raise UserError("%s has two rows of one run, with the same flags on the same machine; leave one"
+                                % os.path.join(path, csv_name(stage)))
+        folders.append(Folder(letter, path, rows))
     return folders
 
 
@@ -85,33 +94,88 @@ def compare(folders, anyway):
     """
     pairs, lone_rows = [], []
     for stage in STAGES:
-        keys = dict.fromkeys(key for folder in folders for key in folder.rows[stage])
+        keys = dict.fromkeys(texts_of(row, KEY) for folder in folders for row in folder.rows[stage])
         for key in sorted(keys, key=lambda key: (key[1], model_order(key[0]), list(map(float, key[2:])))):
-            owners = [folder for folder in folders if key in folder.rows[stage]]
-            if owners[0] is folders[0]:
-                for other in owners[1:]:
-                    flags = _flags(stage, key, folders[0], other)
-                    pairs.append(Pair(stage, key, folders[0], other, flags, anyway or not flags))
-            if len(owners) < len(folders):
-                texts = ["only in " + " and ".join(folder.letter for folder in owners)]
-                texts += ["%s has it on %s" % (folder.letter, other[1]) for folder in folders if folder not in owners
-                          for other in folder.rows[stage] if other[:1] + other[2:] == key[:1] + key[2:]]
-                lone_rows.append((stage, key, "; ".join(texts)))
+            first_rows = folders[0].rows_of(stage, key)
+            groups = [[(folders[0], row)] for row in first_rows]  # of rows of one run, one of a folder at least
+            for other in folders[1:]:
+                rows = other.rows_of(stage, key)
+                for number, row in _matched(stage, first_rows, rows):
+                    if number is not None:
+                        flags, run = _differences(stage, first_rows[number], row), _run(
+                            stage, (first_rows[number], first_rows), (row, rows))
+                        pairs.append(Pair(stage, key, folders[0], other, (first_rows[number], row), run, flags,
+                                          anyway or not flags))
+                    else:
+                        number = next((number for number, group in enumerate(groups) if group[0][0] is not folders[0]
+                                       and not _differences(stage, group[0][1], row)), len(groups))
+                        groups += [[]] * (number == len(groups))
+                    groups[number] = groups[number] + [(other, row)]
+            lone_rows += _lone_rows(stage, key, folders, groups)
     return pairs, lone_rows
 
 
-def _flags(stage, key, *folders):
-    """Why the rows of a key in two Folders are not comparable: texts, none where they are."""
-    rows = [folder.rows[stage][key] for folder in folders]
+def _matched(stage, first_rows, rows):
+    """Yields (the number of one of `first_rows`, one of `rows`), rows of one key: the closest first, each once.
+
+    Close are rows with the same flags, and of these the ones of the same machine. Further rows with the same flags are
+    given the same number; the others None.
+    """
+    def distance(pair):
+        both = first_rows[pair[0]], pair[1]
+        return len(_differences(stage, *both)), sum(both[0][column] != both[1][column] for column in MACHINE)
+    numbers, left = list(range(len(first_rows))), list(rows)
+    while left:
+        pair = min(((number, row) for row in left for number in numbers), key=distance, default=(None, left[0]))
+        if pair[0] is None:  # each of the first rows has its own
+            same = [number for number in range(len(first_rows)) if not distance((number, left[0]))[0]]
+            pair = (same[0] if same else None), left[0]
+        else:
+            numbers.remove(pair[0])
+        yield pair
+        left = [row for row in left if row is not pair[1]]
+
+
+def _run(stage, *rows_among):
+    """What tells a row from others of its folder that have its key, a text; of two (row, the others and itself)."""
+    texts = []
+    for column in FLAGS[stage] + MACHINE:
+        values = [row[column] for row, rows in rows_among if len({other[column] for other in rows}) > 1]
+        texts += ["%s %s" % (heading(column), values[0] or "unknown")] if values else []
+    return ", ".join(texts)
+
+
+def _lone_rows(stage, key, folders, groups):
+    """Yields (stage, key, text) for each of `groups`, rows of one run by folder, that not every folder has."""
+    for group in groups:
+        owners = [folder for folder in folders if any(folder is owner for owner, _ in group)]
+        if len(owners) < len(folders):
+            run = _run(stage, *[(group[0][1], folder.rows_of(stage, key)) for folder in folders])
+            texts = ["only in " + " and ".join(folder.letter for folder in owners) + (run and ", with " + run)]
+            texts += ["%s has it on %s" % (folder.letter, dataset) for folder in folders if folder not in owners
+                      for dataset in dict.fromkeys(row["dataset"] for row in folder.rows[stage] if texts_of(
+                          dict(row, dataset=key[1]), KEY) == key and row["dataset"] != key[1])]
+            yield stage, key, "; ".join(texts)
+
+
+def _differences(stage, *rows):
+    """Why two rows of a stage are not comparable: texts, none where they are.
+
+    What neither of the two has, since an earlier version made them, is taken for the same, but for the training of a
+    checkpoint, which may be any.
+    """
+    columns = FLAGS[stage]
     if stage == "train":
-        checks = [("", FLAGS + ("steps", "recommendations"), rows)]
-    else:
-        checks = [("", ("recommendations",), rows)]
-        trainings = [training_of(row, folder.rows["train"].values()) for row, folder in zip(rows, folders)]
-        if all(trainings):
-            checks.append(("trained with ", FLAGS + ("steps",), trainings))
-    return ["%s%s %s and %s" % (prefix, heading(column), first[column], other[column])
-            for prefix, columns, (first, other) in checks for column in columns if first[column] != other[column]]
+        columns += ("steps", "recommendations")
+    elif not all(float(row["duration"] or 0) for row in rows):  # that count what was scored in a time
+        columns += ("recommendations",)
+    texts = []
+    for column in columns:
+        first, other = (row[column] or "unknown" for row in rows)
+        if first != other or stage == "infer" and first == "unknown" and column in KNOWN_FLAGS:
+            trained = "trained with " if stage == "infer" and column in TRAINING else ""
+            texts.append("%s%s %s and %s" % (trained, heading(column), first, other))
+    return texts
 
 
 def csv_rows(pairs):
@@ -119,7 +183,7 @@ def csv_rows(pairs):
     for pair in pairs:
         for column in RATIOS[pair.stage] + DIFFERENCES[pair.stage]:
             value = pair.figure(column) if pair.is_compared else None
-            row = dict(zip(KEY, pair.key), stage=pair.stage, column=column, flags="; ".join(pair.flags))
+            row = dict(zip(KEY, pair.key), stage=pair.stage, column=column, flags="; ".join(pair.flags), run=pair.run)
             row.update(first=pair.first.path, other=pair.other.path)
             row["first_value"], row["other_value"] = pair.texts(column)
             if value is not None:
@@ -131,12 +195,13 @@ def markdown(folders, pairs, lone_rows):
     """The comparison in Markdown: a list of headings, sentences and tables."""
     first = folders[0].letter
     machines = [[folder.letter, folder.path, *machine] for folder in folders for machine in sorted(
-        {(row["device"], row["tensorflow"]) for rows in folder.rows.values() for row in rows.values()})]
+        {texts_of(row, MACHINE) for rows in folder.rows.values() for row in rows})]
     blocks = ["# Comparison of results", _table(["", "folder", "device", "TensorFlow"], machines)]
     keys = list(map(heading, KEY))
     for stage, name in STAGES.items():
         columns = RATIOS[stage] + DIFFERENCES[stage]
-        rows = [_cells(pair.key) + [pair.other.letter + (" (not comparable)" if pair.flags else "")]
+        has_runs = any(pair.run for pair in pairs if pair.stage == stage)
+        rows = [_cells(pair.key) + [pair.run] * has_runs + [pair.other.letter + " (not comparable)" * bool(pair.flags)]
                 + [pair.cell(column) for column in columns]
                 for pair in pairs if pair.stage == stage and pair.is_compared]
         if rows:
@@ -144,7 +209,7 @@ def markdown(folders, pairs, lone_rows):
             blocks += ["## %s, ratios to %s" % (name.capitalize(), first),
                        "Each figure divided by %s's; of GAUC and AUC, less %s's.%s" % (
                            first, first, " Of latencies, less is better." if stage == "infer" else ""),
-                       _table(keys + ["folder"] + headers, rows, len(columns))]
+                       _table(keys + ["run"] * has_runs + ["folder"] + headers, rows, len(columns))]
     flag_rows = [(pair.stage, pair.key, pair.other.letter, "; ".join(pair.flags)) for pair in pairs if pair.flags]
     for title, headers, rows in (("Not comparable", ["folder", "%s's and the folder's" % first], flag_rows),
                                  ("Not in every folder", ["where"], lone_rows)):

@@ -1,7 +1,6 @@
 """The plots of a report, against batch size and during training, and of a comparison, ratios and differences."""
 import collections
 import io
-import itertools
 import math
 import re
 import typing
@@ -10,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from utils.reports import plots
 from utils.reports.comparison import DIFFERENCES, RATIOS, STAGES
-from utils.reports.names import dataset_label, heading, machines_of, model_order
-from utils.results import FLAGS, MACHINE, RATES
+from utils.reports.names import dataset_label, heading, kinds_of, machines_of, model_order
+from utils.results import RATES
 
 WIDTH, HEIGHT = 4.8, 5.4  # inches: the letters can be read where a plot fills the width of a telephone
 MAX_MARKERS = 12  # of a curve
@@ -19,7 +18,8 @@ NUMBER = "{x:,.10g}"  # a tick's format
 
 # The panels of a plot: (title, column) of each; of curves, (column, label).
 THROUGHPUT_PANELS = (("system: wall clock of the whole script", RATES[0]),
-                     ("accelerator: inside the session's calls", RATES[1]))
+                     ("accelerator: inside the session's calls", RATES[1]),
+                     ("steady: the median over steps, warm-up left out", RATES[2]))
 LATENCY_PANELS = (("p50: half of the batches take less", "latency_ms_p50"),
                   ("p99: one batch in 100 takes longer", "latency_ms_p99"))
 CURVE_PANELS = (("step", "step"), ("seconds", "seconds since the start of training, evaluations included"))
@@ -35,28 +35,24 @@ class Plot(typing.NamedTuple):
 def plots_of(results):
     """Yields the Plots of one data set, whose rows by stage are `results`."""
     if results["train"]:
-        yield _against_batch_size("throughput_training", "Training throughput", results["train"], THROUGHPUT_PANELS,
+        yield _against_batch_size("throughput_training", "Training throughput", results, "train", THROUGHPUT_PANELS,
                                   "recommendations per second", "recommendations per accelerator")
     if results["infer"]:
-        yield _against_batch_size("throughput_inference", "Inference throughput", results["infer"], THROUGHPUT_PANELS,
+        yield _against_batch_size("throughput_inference", "Inference throughput", results, "infer", THROUGHPUT_PANELS,
                                   "recommendations per second", "users per accelerator")
-        yield _against_batch_size("latency", "Inference latency", results["infer"], LATENCY_PANELS,
+        yield _against_batch_size("latency", "Inference latency", results, "infer", LATENCY_PANELS,
                                   "milliseconds per batch", "users per accelerator")
     yield from learning_curves(results["curves"])
 
 
-def _against_batch_size(name, subject, rows, panels, label, unit):
+def _against_batch_size(name, subject, results, stage, panels, label, unit):
     """A Plot of columns against batch size: a line for each model and kind of run."""
-    columns = ["model"]  # and as few as tell the kinds of run apart
-
-    def kind(row):
-        return tuple(row[column] for column in columns)
-    for column in ("num_accelerators",) + FLAGS + MACHINE:
-        if column in rows[0] and len({kind(row) + (row[column],) for row in rows}) > len(set(map(kind, rows))):
-            columns.append(column)
-    rows = sorted(rows, key=lambda row: (model_order(row["model"]), kind(row), float(row["batch_size"])))
-    lines = [(", ".join([model] + ["%s %s" % (heading(column), text) for column, text in zip(columns[1:], texts)]),
-              list(group)) for (model, *texts), group in itertools.groupby(rows, kind)]
+    lines = collections.defaultdict(list)
+    for row, kind in zip(results[stage], kinds_of(results[stage], stage)):
+        lines[row["model"], kind].append(row)
+    lines = [(", ".join(filter(None, line)), sorted(lines[line], key=lambda row: float(row["batch_size"])))
+             for line in sorted(lines, key=lambda line: (model_order(line[0]), line[1]))]
+    rows, panels = results[stage], [panel for panel in panels if any(row[panel[1]] for row in results[stage])]
     sizes = sorted({float(row["batch_size"]) for row in rows})
     image = io.BytesIO()
     with plots.drawing(image, _title(subject, rows), WIDTH, HEIGHT, len(panels), sharex=True) as (figure, axes):
@@ -72,13 +68,19 @@ def _against_batch_size(name, subject, rows, panels, label, unit):
 
 
 def learning_curves(rows):
-    """Yields Plots of GAUC: one for each batch size with a line for each model; or the reverse, if that is fewer."""
-    runs = collections.defaultdict(list)
-    for row in sorted(rows, key=lambda row: float(row["step"])):
+    """Yields Plots of GAUC: one for each batch size with a line for each model; or the reverse, if that is fewer.
+
+    Runs of one model and batch size that were made otherwise have lines of their own.
+    """
+    runs, orders = collections.defaultdict(list), {}
+    rows = sorted(rows, key=lambda row: float(row["step"]))
+    for row, kind in zip(rows, kinds_of([dict(row, num_accelerators="", num_workers="") for row in rows], "curves")):
         size = row["batch_size"] + "".join(" x %s %s" % (row[column], heading(column))
                                            for column in ("num_accelerators", "num_workers") if row[column] != "1")
-        runs[row["model"], size].append(row)
-    models = sorted({model for model, _ in runs}, key=model_order)
+        line = ", ".join(filter(None, (row["model"], kind)))
+        orders[line] = model_order(row["model"]), line
+        runs[line, size].append(row)
+    models = sorted(orders, key=orders.get)
     sizes = sorted({size for _, size in runs}, key=lambda size: (list(map(int, re.findall(r"\d+", size))), size))
     if len(models) >= len(sizes):
         for size in sizes:
@@ -109,8 +111,9 @@ def _title(subject, rows):
 
 
 def _draw(axis, lines, x, y, max_markers=None):
-    """Draws column `y` against column `x`; `lines` are pairs (label, rows). A line without rows is left out."""
+    """Draws column `y` against column `x`; `lines` are pairs (label, rows). Rows without the figure are left out."""
     for index, (label, rows) in enumerate(lines):
+        rows = [row for row in rows if row[y]]
         if rows:
             axis.plot([float(row[x]) for row in rows], [float(row[y]) for row in rows], label=label,
                       markevery=max_markers and -(-len(rows) // max_markers), **plots.style(index))

@@ -2,8 +2,10 @@
 import re
 
 from utils import models
+from utils.results import FLAGS, KEY, MACHINE, RUN, whole_batch
 
 PROJECT_MODELS = models.names()
+LATE = {"train": "max_steps", "infer": "num_ads"}  # flags that the recommendations tell where they are not known
 
 
 def is_sample(dataset):
@@ -30,3 +32,26 @@ def model_order(model):
 def machines_of(rows):
     """The machines that `rows` were measured on, each with its TensorFlow; none for a curve's rows, which name none."""
     return sorted({"%s, TensorFlow %s" % (row["device"], row["tensorflow"]) for row in rows if "device" in row})
+
+
+def flags_of(row, stage):
+    """What a row was made with, beside its model, data and batch size: {column: text}, "unknown" for what is empty."""
+    columns = [column for column in KEY if column not in RUN[:3]] + list(FLAGS[stage] + MACHINE)
+    flags = {column: row[column] or "unknown" for column in columns}
+    if stage == "infer" and row["trained_batch_size"] == str(whole_batch(row)):
+        flags["trained_batch_size"] = "the same"  # as each row of a script's has
+    if stage in LATE and not row[LATE[stage]]:
+        flags["recommendations"] = row["recommendations"]
+    return flags
+
+
+def kinds_of(rows, stage):
+    """What each of `rows` was made with, as far as it tells them apart: texts, equal for runs of one kind."""
+    flags = [flags_of(row, stage) for row in rows]
+    texts = [()] * len(rows)
+    for column in dict.fromkeys(column for row_flags in flags for column in row_flags):
+        longer = [text + ("%s %s" % (heading(column), row_flags.get(column, "unknown")),)
+                  for text, row_flags in zip(texts, flags)]
+        if len(set(longer)) > len(set(texts)):
+            texts = longer
+    return [", ".join(text) for text in texts]

@@ -7,14 +7,18 @@ import time
 from operator import itemgetter
 
 from utils.reports.names import dataset_label, heading, is_sample, machines_of
-from utils.results import FLAGS, MACHINE, RATES, TEXTS, csv_name, training_of
+from utils.results import CLOCK_RATES, FLAGS, MACHINE, STEADY, TEXTS, csv_name
 
 # The tables' columns; the data set is in their titles. What is read first comes first: a telephone shows three.
 RUN = ("model", "batch_size", "num_accelerators")
+RATES = CLOCK_RATES + STEADY
 CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
 BEST = ("best_gauc", "best_auc")
-FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS
-INFERENCE = RUN + RATES + ("latency_ms_p50", "latency_ms_p99") + CLOCKS + ("gauc", "auc", "checkpoint_step")
+FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS["train"]
+STEPS = ("step_ms_p50", "step_ms_p99")
+INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p99") + CLOCKS + (
+    "gauc", "auc", "checkpoint_step") + tuple(flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
+WORKERS = MACHINE + ("num_workers",)
 PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
@@ -49,8 +53,9 @@ th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 <h1>DeepInterest: benchmark results</h1>
 $head
 <p>System figures count the wall clock of the whole script, start-up and evaluation included; accelerator figures only \
-the time inside the session's training or scoring calls. GAUC is the share of test users whose purchase scores higher \
-than their negative. A line joins runs with the same flags.</p>
+the time inside the session's training or scoring calls; steady figures are the median over steps, the warm-up left \
+out. GAUC is the share of test users whose purchase scores higher than their negative. A line joins runs with the same \
+flags.</p>
 $body
 </body>
 </html>
@@ -91,14 +96,14 @@ def section(dataset, results, figures, published):
     parts.append("</div>")
     if train:
         parts.append(_table("Training, how fast: " + label, (
-            _columns(RUN + RATES + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
-            + _columns(FLAGS + MACHINE, train))))
+            _columns(RUN + RATES + STEPS + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
+            + _columns(FLAGS["train"] + WORKERS, train))))
         parts.append(_table("Training, how good: " + label, (
             _columns(RUN + BEST, train) + _published_columns(BEST, train, published) + _columns(FINAL, train))))
     if infer:
-        trainings = [training_of(row, train) or dict.fromkeys(FLAGS, "") for row in infer]
-        flags = [("trained with: " + heading(flag), [row[flag] for row in trainings], True) for flag in FLAGS]
-        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + flags + _columns(MACHINE, infer)))
+        trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
+            [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
+        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + trained + _columns(WORKERS, infer)))
     return "\n".join(parts)
 
 
@@ -116,8 +121,9 @@ def _table(title, columns):
 
 
 def _columns(names, rows):
-    """The columns of a table that show columns of rows."""
-    return [(heading(name), [row[name] for row in rows], name not in TEXTS) for name in names]
+    """The columns of a table that show columns of rows, but for those that are empty in all."""
+    return [(heading(name), [row[name] for row in rows], name not in TEXTS) for name in names
+            if any(row[name] for row in rows)]
 
 
 def _published_columns(metrics, rows, published):

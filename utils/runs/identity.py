@@ -3,26 +3,73 @@ import numpy as np
 
 from utils.dataset import fingerprint
 from utils.files import UserError
-from utils.results import POINT
+from utils.results import MACHINE, POINT
+from utils.runs.steady import Durations
 from utils.tf1 import tf
-from utils.towers import describe_device
 
-# Flags that all workers of a cluster must share, beside the values of `identity`.
+# Flags that all workers of a cluster must share, beside the values of `identity_of`.
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
+# What a run may go on with when it is resumed, although it began with something else.
+PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "profile", "device", "tensorflow")
 
 
-def settings(name, dataset, arguments, num_workers=1):
-    """The columns, in either CSV, of the settings that a row was measured with, a dictionary."""
+def settings(name, dataset, arguments, device, num_workers=1):
+    """The columns, in either CSV, that a row is looked up by, and of the machine that it was measured on: texts."""
     return {"model": name, "dataset": dataset.name, "batch_size": arguments.batch_size,
-            "num_accelerators": arguments.num_accelerators, "device": describe_device(arguments.num_accelerators),
-            "tensorflow": tf.__version__, "num_workers": num_workers}
+            "num_accelerators": arguments.num_accelerators, "num_workers": num_workers, "device": device,
+            "tensorflow": tf.__version__}
 
 
-def identity(name, arguments, dataset, num_workers=1):
+def identity_of(name, arguments, dataset, num_workers=1):
     """The values that a run must share with a checkpoint to resume from it, a JSON object."""
     return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset), "seed": arguments.seed,
             "global_batch_size": arguments.batch_size * arguments.num_accelerators * num_workers,
             "optimizer": arguments.optimizer, "lr": arguments.lr}
+
+
+def part_of_run(arguments, row_settings, step):
+    """The part of a run that begins after `step` steps, a JSON object: `step`, and a value for each of PART.
+
+    `row_settings` are those of `settings`.
+    """
+    part = dict(row_settings, eval_every=arguments.eval_every, profile="yes" if arguments.profile else "no", step=step)
+    return {column: part[column] for column in ("step",) + PART}
+
+
+def with_part(parts, part):
+    """`parts`, those of the run so far, and `part`, the present one; it is one part as long as nothing changes."""
+    earlier = [other for other in parts if other["step"] < part["step"]]
+    same = earlier and all(earlier[-1][column] == part[column] for column in PART)
+    return earlier if same else earlier + [part]
+
+
+def unknown_part():
+    """The first part of a run of an earlier version, which did not write it down."""
+    return dict(dict.fromkeys(PART, "unknown"), step=0)
+
+
+def changes_of(parts):
+    """What changed between the parts of a run, a text: empty where nothing did."""
+    columns = [column for column in PART if len({part[column] for part in parts}) > 1]
+    ends = [str(part["step"]) for part in parts[1:]] + [""]
+    return "; ".join("steps %d-%s: %s" % (part["step"] + 1, end, ", ".join(
+        "%s %s" % (column, part[column]) for column in columns)) for part, end in zip(parts, ends)) if columns else ""
+
+
+def joined(parts):
+    """The columns that name all machines of a run and whether it was traced, each value once, a dictionary of texts."""
+    return {column: " + ".join(dict.fromkeys(part[column] for part in parts)) for column in MACHINE + ("profile",)}
+
+
+def training_columns(run):
+    """The columns of results.TRAINING, but for the data's, of the run that a state.json describes.
+
+    `run` is {} for a checkpoint from elsewhere; what is not known is empty.
+    """
+    parts = run.get("parts", [])
+    return {"epochs": run.get("epochs", ""), "optimizer": run.get("optimizer", ""), "learning_rate": run.get("lr", ""),
+            "seed": run.get("seed", ""), "max_steps": run.get("max_steps", ""),
+            "eval_every": parts[-1]["eval_every"] if parts else "", "parts": changes_of(parts)}
 
 
 def check_identity(run, expected, save_path):
@@ -37,25 +84,33 @@ def fresh_state():
     """The state of a new run, a JSON object; a resumed run goes on from its checkpoint's."""
     return {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None, "best_gauc": -1.0,
             "best_auc": None, "best_step": None, "at_chance": 0, "system_seconds": 0.0, "training_seconds": 0.0,
-            "accelerator_seconds": 0.0}
+            "accelerator_seconds": 0.0, "step_durations": {}}
 
 
 def check_state(saved, fresh, save_path):
     """Raises UserError unless `saved`, the content of state.json, has a state like `fresh`, a new run's, and a curve.
 
-    The state has the same names, with numbers where `fresh` may have None. A curve is a list of points of numbers, but
-    for the loss before the first step, which is None.
+    The state has the same names, with numbers where `fresh` may have None; durations are `timing.Durations`' counts. A
+    curve is a list of points of numbers, but for the loss before the first step, which is None. A run's parts have the
+    values of PART.
     """
-    state, curve = saved["state"], saved.get("curve")
+    state, curve, parts = saved["state"], saved.get("curve"), saved["run"].get("parts", [])
 
     def fits(name):
         value = state[name]
+        if type(fresh[name]) is dict:
+            return Durations.are_counts(value)
         return value is fresh[name] is None or type(value) is int or (
             type(value) is float and np.isfinite(value) and type(fresh[name]) is not int)
 
     def is_point(point):
         return type(point) is dict and set(point) == set(POINT) and all(
             type(value) in (int, float) or value is None and name == "train_loss" for name, value in point.items())
+
+    def is_part(part):
+        return type(part) is dict and set(part) == set(PART) | {"step"} and type(part["step"]) is int and all(
+            type(value) in (int, str) for value in part.values())
     if (set(state) != set(fresh) or not all(map(fits, fresh)) or state["step"] < 0
-            or type(curve) is not list or not all(map(is_point, curve))):
+            or type(curve) is not list or not all(map(is_point, curve))
+            or type(parts) is not list or not all(map(is_part, parts))):
         raise UserError("state.json in %s is damaged; train again without --resume" % save_path)

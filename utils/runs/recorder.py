@@ -5,10 +5,11 @@
 import os
 
 from utils.files import UserError
-from utils.results import KEY, add_rows, report_throughput
+from utils.results import CURVES_COLUMNS, POINT, STEADY, add_rows, report_throughput
+from utils.runs import identity
 from utils.runs.checkpoints import LATEST, Checkpoints
-from utils.runs.identity import check_identity, check_state, fresh_state, identity, settings
 from utils.runs.log import log, warn
+from utils.runs.steady import FEWEST_STEPS, Durations, steady_columns
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import empty_traces, operations_table, write_trace
 
@@ -42,10 +43,11 @@ class Recorder:
 
     log, warn = staticmethod(log), staticmethod(warn)
 
-    def __init__(self, graph, batches, name, arguments, dataset, cluster):
+    def __init__(self, graph, batches, name, arguments, dataset, cluster, device):
         self._graph, self._name, self._arguments, self._dataset = graph, name, arguments, dataset
         self._cluster, self._save_path = cluster, arguments.save_path
-        self._identity = identity(name, arguments, dataset, cluster.count)
+        self._identity = identity.identity_of(name, arguments, dataset, cluster.count)
+        self._settings = identity.settings(name, dataset, arguments, device, cluster.count)
         self._histogram_batch = next(batches.test_batches(dataset.test, HISTOGRAM_USERS))
 
     def open(self, state, last_step):
@@ -54,10 +56,15 @@ class Recorder:
         lenient = self._arguments.resume == "unfinished"  # the scripts' choice: only an unfinished run is gone on from
         try:
             saved = self._restored(lenient, last_step) if self._arguments.resume else None
-        except UserError:
+        except UserError as error:
             if not lenient:
                 raise
+            log("starting from the beginning: %s" % error)
             saved = None
+        parts = saved["run"].get("parts", [identity.unknown_part()]) if saved else []
+        present = identity.part_of_run(self._arguments, self._settings, saved["state"]["step"] if saved else 0)
+        self._run = dict(self._identity, epochs=self._arguments.epochs, max_steps=self._arguments.max_steps,
+                         parts=identity.with_part(parts, present))
         if saved:
             log("resuming after step %d" % saved["state"]["step"])
             return saved["state"], saved["curve"]
@@ -70,10 +77,15 @@ class Recorder:
         """Restores the latest checkpoint; returns its JSON object, or None where there is none to go on from."""
         saved = self._checkpoints.state()
         if saved:
-            check_identity(saved["run"], self._identity, self._save_path)
-            check_state(saved, fresh_state(), self._save_path)
-            if lenient and (saved.get("finished") or saved["state"]["step"] > last_step):
+            identity.check_identity(saved["run"], self._identity, self._save_path)
+            saved["state"].setdefault("step_durations", {})  # which an earlier version did not take
+            identity.check_state(saved, identity.fresh_state(), self._save_path)
+            if lenient and saved.get("finished"):
                 return None
+            if saved["state"]["step"] > last_step:
+                raise UserError("the checkpoint in %s is of step %d, after the last of these flags, %d; give more "
+                                "--epochs or --max_steps, or another --save_path"
+                                % (self._save_path, saved["state"]["step"], last_step))
             self._checkpoints.restore(self._graph.session, LATEST)
         elif not lenient:
             log("nothing to resume in %s; starting from the beginning" % self._save_path)
@@ -109,7 +121,7 @@ class Recorder:
     def save(self, state, curve, best):
         """Writes a checkpoint of the variables, `state` and `curve`; `best` says that it is the best so far."""
         self._summaries.flush()
-        self._checkpoints.save(self._graph.session, {"run": self._identity, "state": state, "curve": curve}, best)
+        self._checkpoints.save(self._graph.session, {"run": self._run, "state": state, "curve": curve}, best)
 
     def last_checkpoint(self):
         """What there is to go on from after a run that goes wrong, in words."""
@@ -130,17 +142,29 @@ class Recorder:
             log("The steps' trace, for chrome://tracing or ui.perfetto.dev, is in %s" % path)
         self._summaries.close()
         log("best test_gauc: %.4f" % state["best_gauc"])
-        arguments = self._arguments
         row = dict(
-            settings(self._name, self._dataset, arguments, self._cluster.count), steps=state["step"],
-            final_loss=_text(state["train_loss"]), final_gauc=_text(state["gauc"]), final_auc=_text(state["auc"]),
-            best_gauc=_text(state["best_gauc"]), best_auc=_text(state["best_auc"]), best_step=state["best_step"],
-            epochs=arguments.epochs, optimizer=arguments.optimizer, learning_rate=arguments.lr, seed=arguments.seed,
-            **report_throughput(log, state["recommendations"], state["system_seconds"], state["accelerator_seconds"]))
-        key = {column: row[column] for column in KEY}
-        points = [dict(key, **{column: _text(value) for column, value in point.items()}) for point in curve]
-        add_rows(arguments.results, {"curves": points, "train": [row]})
+            self._settings, steps=state["step"], final_loss=_text(state["train_loss"]), final_gauc=_text(state["gauc"]),
+            final_auc=_text(state["auc"]), best_gauc=_text(state["best_gauc"]), best_auc=_text(state["best_auc"]),
+            best_step=state["best_step"], dataset_fingerprint=self._identity["dataset_fingerprint"])
+        row.update(identity.joined(self._run["parts"]), **identity.training_columns(self._run))
+        row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
+                                     state["accelerator_seconds"]))
+        row.update(self._steady(Durations(state["step_durations"])))
+        run = {column: row[column] for column in CURVES_COLUMNS if column not in POINT}
+        points = [dict(run, **{column: _text(value) for column, value in point.items()}) for point in curve]
+        add_rows(self._arguments.results, {"curves": points, "train": [row]})
         self._checkpoints.finish()
+
+    def _steady(self, durations):
+        """The columns of the steady state, of `Durations` of whole batches; empty where there are too few."""
+        columns = STEADY + ("step_ms_p50", "step_ms_p99")
+        if len(durations) < FEWEST_STEPS:
+            return dict.fromkeys(columns, "")
+        p10, p50, p90, p99 = map(durations.quantile, (0.1, 0.5, 0.9, 0.99))
+        row = steady_columns(self._identity["global_batch_size"], p10, p50, p90)
+        log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d steps, p50 %.3f ms, p99 %.3f)"
+            % (tuple(row[column] for column in STEADY) + (len(durations), 1000 * p50, 1000 * p99)))
+        return dict(row, step_ms_p50="%.3f" % (1000 * p50), step_ms_p99="%.3f" % (1000 * p99))
 
 
 def _text(value):

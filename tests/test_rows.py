@@ -1,0 +1,215 @@
+"""Rows of results: each says what it was made with, and takes the place of none but the same run's."""
+import glob
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from tests.helpers import TWO_EPOCHS, Folder, random_dataset, results_of
+from utils import train_loop
+from utils.cluster import workers
+from utils.files import UserError
+from utils.results import INFER_COLUMNS, TRAIN_COLUMNS, add_rows, csv_name, read_rows
+from utils.tf1 import tf
+
+DATASET = random_dataset()
+STEPS_PER_EPOCH = -(-len(DATASET.train.items) // 64)
+FLAGS = ("--batch_size", 64, "--epochs", 1)
+
+
+def with_state(folder, change):
+    """Changes state.json in the save_path of `folder` by `change`, a function of its content."""
+    path = os.path.join(folder.save_path, "state.json")
+    with open(path) as file:
+        saved = json.load(file)
+    change(saved)
+    with open(path, "w") as file:
+        json.dump(saved, file)
+
+
+# ---- inference says which training made its checkpoint -----------------------------------------------------------------
+
+def test_a_row_of_inference_has_the_flags_of_its_checkpoints_training_not_of_another(folder):
+    """Both trainings have their best, and only, evaluation at the same step."""
+    paths = {optimizer: os.path.join(folder.path, optimizer) for optimizer in ("sgd", "adam")}
+    for optimizer, path in paths.items():
+        trained = folder.train(*FLAGS, "--optimizer", optimizer, "--max_steps", 9, "--eval_every", 100, "--seed",
+                               len(optimizer), "--save_path", path)
+        assert trained["best_step"] == "9"
+    for optimizer, path in paths.items():
+        row = folder.infer("--batch_size", 16, "--save_path", path)
+        assert [row[name] for name in ("optimizer", "learning_rate", "seed", "epochs", "max_steps", "eval_every",
+                                       "trained_batch_size", "num_ads", "candidate_seed", "duration")] == [
+            optimizer, "1.0" if optimizer == "sgd" else "0.001", str(len(optimizer)), "1", "9", "100", "64", "2", "", "0"]
+    assert len(folder.rows("infer")) == 2, "they are two rows, although model and batch size are the same"
+
+
+def test_a_checkpoint_of_unknown_training_leaves_its_flags_empty(folder):
+    folder.train(*FLAGS, "--max_steps", 3)
+    os.remove(os.path.join(folder.save_path, "state.json"))
+    row = folder.infer("--batch_size", 16, "--num_ads", 5, "--seed", 7)
+    assert {row[name] for name in ("optimizer", "learning_rate", "seed", "epochs", "trained_batch_size")} == {""}
+    assert (row["num_ads"], row["candidate_seed"]) == ("5", "7") and row["dataset_fingerprint"]
+
+
+# ---- a row is replaced by the same run alone ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("flags", [
+    ("--optimizer", "adam"), ("--lr", 0.5), ("--seed", 5), ("--epochs", 2), ("--max_steps", 5), ("--eval_every", 3),
+    ("--profile",)])
+def test_runs_with_other_flags_stand_beside_each_other(folder, flags):
+    folder.train(*FLAGS, "--max_steps", 4)
+    folder.train(*FLAGS, "--max_steps", 4, *flags)
+    assert len(folder.rows("train")) == 2
+    assert len({json.dumps([point[name] for name in ("optimizer", "learning_rate", "seed", "epochs", "max_steps",
+                                                     "eval_every", "profile")])
+                for point in folder.rows("curves")}) == 2
+    assert not glob.glob(os.path.join(folder.path, "results_*"))
+
+
+def test_a_run_that_is_made_again_replaces_its_row_and_the_earlier_one_is_copied(folder):
+    rows = [folder.train(*FLAGS, "--seed", seed) for seed in (5, 6, 5)]
+    assert [row["seed"] for row in folder.rows("train")] == ["6", "5"]
+    assert results_of(rows[0]) == results_of(rows[2])
+    copy, = glob.glob(os.path.join(folder.path, "results_*"))
+    assert sorted(os.listdir(copy)) == ["results_curves.csv", "results_train.csv"]
+
+
+@pytest.mark.parametrize("column, value", [("device", "NVIDIA H100"), ("tensorflow", "1.15.5"),
+                                           ("dataset_fingerprint", "of other data")])
+def test_another_machine_or_version_or_other_data_of_the_same_name_replace_nothing(tmp_path, column, value):
+    row = dict(dict.fromkeys(TRAIN_COLUMNS, "1"), parts="")
+    for changed in ({}, {column: value}, {}):
+        add_rows(str(tmp_path / "results"), {"train": [dict(row, **changed)]})
+    assert [row[column] for row in read_rows(str(tmp_path / "results"), "train")] == [value, "1"]
+
+
+def test_a_row_is_added_to_an_earlier_versions_file(tmp_path):
+    earlier = TRAIN_COLUMNS[:22]
+    os.makedirs(str(tmp_path / "results"))
+    (tmp_path / "results" / csv_name("train")).write_text("%s\n%s\n" % (",".join(earlier), ",".join("1" * 22)))
+    add_rows(str(tmp_path / "results"), {"train": [dict.fromkeys(TRAIN_COLUMNS, "1")]})
+    first, second = read_rows(str(tmp_path / "results"), "train")
+    assert first == dict(dict.fromkeys(TRAIN_COLUMNS, ""), num_workers="1", **dict.fromkeys(earlier, "1"))
+    assert set(second.values()) == {"1"}
+
+
+def test_the_first_columns_are_those_that_others_scripts_rely_on():
+    assert ",".join(TRAIN_COLUMNS).startswith(
+        "model,dataset,batch_size,num_accelerators,epochs,steps,recommendations,system_seconds,"
+        "system_recommendations_per_second,accelerator_seconds,accelerator_recommendations_per_second,final_loss,"
+        "final_gauc,final_auc,best_gauc,best_auc,best_step,optimizer,learning_rate,seed,device,tensorflow,num_workers,")
+    assert ",".join(INFER_COLUMNS).startswith(
+        "model,dataset,batch_size,num_accelerators,recommendations,system_seconds,system_recommendations_per_second,"
+        "accelerator_seconds,accelerator_recommendations_per_second,latency_ms_p50,latency_ms_p99,gauc,auc,"
+        "checkpoint_step,device,tensorflow,num_workers,")
+
+
+# ---- a resumed run is credited to all that made it ---------------------------------------------------------------------
+
+def resumed_row(folder, monkeypatch, first, second, devices=("A", "A")):
+    """The row of a run whose first 5 steps are made with the flags `first` on one machine, the others otherwise."""
+    for flags, device in ((first, devices[0]), (second, devices[1])):
+        monkeypatch.setattr(train_loop, "describe_device", lambda _, device=device: device)
+        row = folder.train(*FLAGS, "--resume", *flags)
+    return row
+
+
+def test_a_run_on_two_machines_names_both(folder, monkeypatch):
+    row = resumed_row(folder, monkeypatch, ("--max_steps", 5), (), ("CPU A (2 cores)", "CPU A (4 cores)"))
+    assert row["device"] == "CPU A (2 cores) + CPU A (4 cores)"
+    assert row["parts"] == "steps 1-5: device CPU A (2 cores); steps 6-: device CPU A (4 cores)"
+    assert {point["device"] for point in folder.rows("curves")} >= {row["device"]}
+    assert folder.infer("--batch_size", 16)["parts"] == row["parts"]
+
+
+def test_a_run_on_two_versions_of_tensorflow_names_both(folder, monkeypatch):
+    monkeypatch.setattr(tf, "__version__", "1.0")
+    folder.train(*FLAGS, "--max_steps", 5)
+    monkeypatch.setattr(tf, "__version__", "2.0")
+    assert folder.train(*FLAGS, "--resume")["tensorflow"] == "1.0 + 2.0"
+
+
+@pytest.mark.parametrize("first, second, parts", [
+    (("--eval_every", 3), ("--eval_every", 4), "steps 1-5: eval_every 3; steps 6-: eval_every 4"),
+    (("--profile",), (), "steps 1-5: profile yes; steps 6-: profile no"),
+    (("--batch_size", 32, "--num_accelerators", 2), ("--batch_size", 64),
+     "steps 1-5: batch_size 32, num_accelerators 2; steps 6-: batch_size 64, num_accelerators 1")])
+def test_a_run_that_was_resumed_with_other_flags_says_so(folder, monkeypatch, first, second, parts):
+    row = resumed_row(folder, monkeypatch, first + ("--max_steps", 5), second)
+    assert (row["parts"], row["device"]) == (parts, "A")
+
+
+def test_a_run_that_was_resumed_with_the_same_flags_on_the_same_machine_is_a_run_like_any(folder, tmp_path):
+    for steps in (5, 8, 0):
+        row = folder.train(*FLAGS, "--resume", "--max_steps", steps)
+    assert results_of(row) == results_of(Folder(tmp_path / "whole").train(*FLAGS)) and row["parts"] == ""
+
+
+def test_a_run_whose_first_part_was_an_earlier_versions_does_not_claim_it(folder):
+    folder.train(*FLAGS, "--max_steps", 5)
+    with_state(folder, lambda saved: (saved["run"].pop("parts"), saved["state"].pop("step_durations")))
+    row = folder.train(*FLAGS, "--resume")
+    assert row["device"].startswith("unknown + CPU ") and row["parts"].startswith("steps 1-5: batch_size unknown, ")
+
+
+def test_the_machines_of_all_workers_are_named(folder, monkeypatch):
+    monkeypatch.setattr(workers.Alone, "all_gather",
+                        lambda self, value: ["GPU X", "GPU Y", "GPU X"] if type(value) is str else [value])
+    assert folder.train(*FLAGS, "--max_steps", 2)["device"] == "GPU X + GPU Y"
+
+
+def test_fewer_epochs_than_are_done_are_refused(folder):
+    before = folder.train(*TWO_EPOCHS)
+    with pytest.raises(UserError, match=r"the checkpoint in .*save_path is of step %d, after the last of these flags, %d; "
+                       "give more --epochs or --max_steps, or another --save_path" % (
+                           2 * STEPS_PER_EPOCH, STEPS_PER_EPOCH)):
+        folder.train(*TWO_EPOCHS, "--epochs", 1, "--resume")
+    assert folder.rows("train") == [before]
+
+
+@pytest.mark.parametrize("change, reason", [
+    (lambda saved: saved["state"].update(step=-1), "state.json in .* is damaged"),
+    (lambda saved: saved["run"].update(seed=9), "its seed is 9, not 1234"),
+    (lambda saved: saved["run"].update(parts=[{}]), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(step_durations={"x": 1}), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(step=10 ** 6), "is of step 1000000, after the last")])
+def test_a_script_says_why_it_does_not_go_on_with_a_run(folder, capfd, change, reason):
+    folder.train(*FLAGS, "--max_steps", 5)
+    with_state(folder, lambda saved: (saved.pop("finished"), change(saved)))
+    capfd.readouterr()
+    folder.train(*FLAGS, "--max_steps", 5, "--resume", "unfinished")
+    lines = capfd.readouterr().out.splitlines()
+    assert re.search("starting from the beginning: .*" + reason, lines[0])
+    assert lines[1].startswith("the earlier run in ")
+
+
+# ---- clocks ------------------------------------------------------------------------------------------------------------
+
+def test_a_resumed_runs_clocks_go_on(folder):
+    folder.train(*FLAGS, "--max_steps", 5)
+    with_state(folder, lambda saved: saved["state"].update(
+        system_seconds=1000.0, training_seconds=2000.0, accelerator_seconds=300.0, step_durations={"0": 500}))
+    row = folder.train(*FLAGS, "--resume")
+    assert 1000 < float(row["system_seconds"]) < 1100 and 300 < float(row["accelerator_seconds"]) < 400
+    assert all((float(point["seconds"]) > 2000) == (int(point["step"]) > 5) for point in folder.rows("curves")
+               if point["max_steps"] == "0")
+    assert row["steady_recommendations_per_second"] == "64.0" and row["step_ms_p50"] == "1000.000"
+
+
+def test_steady_steps_are_whole_batches_after_the_warm_up(folder, capfd):
+    row = folder.train(*TWO_EPOCHS, "--eval_every", 1000)
+    whole_batches = len(DATASET.train.items) // 64
+    assert "(%d steps, p50 " % (2 * whole_batches - 10) in capfd.readouterr().out
+    p10, median, p90 = (float(row["steady_recommendations_per_second" + name]) for name in ("_p10", "", "_p90"))
+    assert 0 < p10 <= median <= p90
+    assert median == pytest.approx(64000 / float(row["step_ms_p50"]), rel=1e-3)
+    assert float(row["step_ms_p50"]) <= float(row["step_ms_p99"])
+
+
+def test_a_run_of_few_steps_has_no_steady_figure(folder):
+    row = folder.train(*FLAGS, "--max_steps", 12)
+    assert row["steady_recommendations_per_second"] == row["step_ms_p99"] == ""
+    assert np.isfinite(float(row["accelerator_recommendations_per_second"]))
