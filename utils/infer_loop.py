@@ -32,7 +32,7 @@ def infer(model_class, batches, name, arguments):
     batch_size = arguments.batch_size * arguments.num_accelerators
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
     with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path,
-                  arguments.num_accelerators, len(devices)) as (graph, session, checkpoint_step):
+                  arguments.num_accelerators, len(devices)) as (graph, session, checkpoint):
         scorer = Scorer(graph, session, dataset.item_count, devices)
         session.graph.finalize()
         test_batches = functools.partial(batches.test_batches, dataset.test, batch_size, arguments.num_ads, draw)
@@ -61,6 +61,6 @@ def infer(model_class, batches, name, arguments):
     log("test_gauc: %.4f\t test_auc: %.4f" % (gauc, auc))
     log("Latency per batch in milliseconds: p50 %.3f, p90 %.3f, p99 %.3f" % (p50, p90, p99))
     row = dict(settings(name, dataset, arguments), latency_ms_p50="%.3f" % p50, latency_ms_p99="%.3f" % p99,
-               gauc="%.6f" % gauc, auc="%.6f" % auc, checkpoint_step=checkpoint_step,
+               gauc="%.6f" % gauc, auc="%.6f" % auc, checkpoint_step=checkpoint.step,
                **report_throughput(log, recommendations, system_seconds(), accelerator.seconds))
     add_rows(arguments.results, {"infer": [row]})
