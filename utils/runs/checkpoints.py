@@ -25,6 +25,18 @@ def _reason(error):
     return str(error).split("\n\t [[")[0].splitlines()[-1]
 
 
+def _check_shapes(graph, shapes):
+    """Raises ValueError unless the variables of `graph` have the `shapes` that a checkpoint has for them, by name.
+
+    TensorFlow's own restoring gives a variable whatever shape the checkpoint has.
+    """
+    for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
+        shape = variable.shape.as_list()
+        if shapes.get(variable.op.name, shape) != shape:
+            raise ValueError("%s has the shape %s there, %s in the model"
+                             % (variable.op.name, shapes[variable.op.name], shape))
+
+
 class Checkpoints:
     """The checkpoints in the folder `save_path`, written and restored by `saver`."""
 
@@ -88,6 +100,7 @@ class Checkpoints:
             raise UserError("no checkpoint %s; train first: python train.py" % path)
         try:
             with self._lock():
+                _check_shapes(session.graph, tf.train.load_checkpoint(path).get_variable_to_shape_map())
                 self._saver.restore(session, path)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"

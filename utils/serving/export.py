@@ -104,9 +104,10 @@ def export(model_class, name, arguments):
         return {"flat": flat_signature(model_class, tables, checked=arguments.format == "saved_model"),
                 "padded": padded_signature(model_class, tables)}
 
-    with restored(make, name, dataset, arguments.save_path) as (signatures, session, step):
+    with restored(make, name, dataset, arguments.save_path) as (signatures, session, checkpoint):
         if arguments.format == "saved_model":
-            path = os.path.join(arguments.output or os.path.join(arguments.save_path, "saved_model"), str(step))
+            versions = arguments.output or os.path.join(arguments.save_path, "saved_model")
+            path = os.path.join(versions, str(checkpoint.step))
             with replacing_folder(path) as folder:
                 write_saved_model(folder, session, signatures)
                 if names:
@@ -121,7 +122,7 @@ def export(model_class, name, arguments):
             content = onnx(frozen(session, [signatures["padded"]]), signatures["padded"])
             with replacing(path) as file:
                 file.write(content)
-    log("%s of %s at step %d: %s" % (arguments.format, name, step, path))
+    log("%s of %s at step %d: %s" % (arguments.format, name, checkpoint.step, path))
 
 
 def write_saved_model(folder, session, signatures):

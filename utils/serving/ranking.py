@@ -17,7 +17,7 @@ from utils.data.original_ids import read_names
 from utils.dataset import REMAP, read_dataset
 from utils.engine.scoring_graph import PAIRS_AT_ONCE, ScoringGraph
 from utils.engine.tables import Stages
-from utils.files import replacing
+from utils.files import UserError, replacing
 from utils.results import report_throughput
 from utils.runs.log import log, warn
 from utils.runs.machine import cores
@@ -136,6 +136,8 @@ class Ranker:
           histories: a list of arrays of item ids.
           excluded: for each of them, the items to leave out.
           progress: called with the number of pairs that were scored.
+
+        Raises UserError where a score is not finite, though the variables are: sums that overflow.
         """
         best = [Top(np.zeros(0, np.int32), np.zeros(0, np.float32))] * len(histories)
         excluded = [self._places[items] for items in excluded]
@@ -146,6 +148,8 @@ class Ranker:
 
             def advanced(user, top, first=first, items=items, score=score):
                 scores, out = score(user), excluded[user] - first
+                if not np.isfinite(scores).all():
+                    raise UserError("the scores of the model are not finite; train again, with a lower --lr")
                 scores[out[(0 <= out) & (out < len(scores))]] = -np.inf
                 return merged(top, items, scores, count)
             best = list(self._threads.map(advanced, range(len(histories)), best))
@@ -174,6 +178,8 @@ def quick_ranking(session, graph, model_class, catalogue, threads, tried):
         items = np.unique(np.concatenate([np.concatenate(ranking.blocks)[places]] + tried))
         scores = scores[:, items]
         expected = np.concatenate([graph.score(batch_of_one(history, items)) for history in tried])
+        if not np.isfinite(expected).all():
+            return None  # `Ranker.rank` says so
         if np.allclose(scores, expected, rtol=TOLERANCE, atol=TOLERANCE):
             return ranking
         reason = "its scores differ by up to %g" % np.abs(scores - expected).max()

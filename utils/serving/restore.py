@@ -1,19 +1,31 @@
 """A trained model in a session."""
 import contextlib
+import typing
+
+import numpy as np
 
 from utils.dataset import fingerprint
 from utils.engine.session import Session
+from utils.files import UserError
 from utils.runs.checkpoints import BEST, Checkpoints
 from utils.runs.identity import check_identity
 from utils.tf1 import tf
 from utils.towers import session_config
 
 
+class Checkpoint(typing.NamedTuple):
+    """Which checkpoint a session has."""
+    save_path: str  # its folder
+    step: int       # the global step
+    run: dict       # identity of the training (runs/identity.py); empty for a checkpoint from elsewhere
+
+
 @contextlib.contextmanager
 def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
-    """Yields (what `make` makes, a session with the best checkpoint in `save_path`, the checkpoint's global step).
+    """Yields (what `make` makes, a session with the best checkpoint in `save_path`, the `Checkpoint`).
 
-    Raises UserError where the checkpoint is missing, damaged, or not of the model `name` trained on `dataset`.
+    Raises UserError where the checkpoint is missing, damaged, not of the model `name` trained on `dataset`, or has a
+    variable that is not finite.
 
     Args:
       make: a function that makes a graph, such as a `ScoringGraph`, in TensorFlow's default graph.
@@ -24,7 +36,12 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
         with Session(config=session_config(num_accelerators, num_threads)) as session:
             checkpoints = Checkpoints(save_path, tf.train.Saver())
             state = checkpoints.state()
-            if state:  # a checkpoint from elsewhere, such as the authors', has none
-                check_identity(state["run"], {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
+            run = state["run"] if state else {}  # a checkpoint from elsewhere, such as the authors', has no state
+            if state:
+                check_identity(run, {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
             checkpoints.restore(session, BEST)
-            yield graph, session, int(session.run(step))
+            for variable in tf.global_variables():
+                if not np.isfinite(session.run(variable)).all():
+                    raise UserError("the checkpoint in %s has values in %s that are not finite; train again: python "
+                                    "train.py" % (save_path, variable.op.name))
+            yield graph, session, Checkpoint(save_path, int(session.run(step)), run)
