@@ -89,9 +89,12 @@ def test_a_resumed_run_has_the_whole_curve(tmp_path):
     parts.train(*TWO_EPOCHS, "--resume")
 
     def without_clock(folder):
-        return [{name: value for name, value in point.items() if name != "seconds"} for point in folder.rows("curves")]
+        return [{name: value for name, value in point.items() if name != "seconds"} for point in whole_curve(folder)]
+
+    def whole_curve(folder):
+        return [point for point in folder.rows("curves") if point["max_steps"] == "0"]
     assert without_clock(parts) == without_clock(whole)
-    seconds = [float(point["seconds"]) for point in parts.rows("curves")]
+    seconds = [float(point["seconds"]) for point in whole_curve(parts)]
     assert seconds == sorted(seconds)
 
 
@@ -103,8 +106,7 @@ def test_an_earlier_run_is_set_aside_not_overwritten(folder):
     earlier_folder, = glob.glob(os.path.join(folder.save_path, "earlier_*"))
     with open(os.path.join(earlier_folder, "ckpt.data-00000-of-00001"), "rb") as file:
         assert file.read() == earlier
-    assert len(folder.rows("train")) == 1
-    assert len(glob.glob(os.path.join(folder.path, "results_*", "results_train.csv"))) == 1
+    assert [row["seed"] for row in folder.rows("train")] == ["1234", "9"]
 
 
 def test_inference_without_a_checkpoint_says_to_train_first(folder):

@@ -139,7 +139,7 @@ def test_inference_with_another_training_is_not_compared_whether_the_training_is
 
 @pytest.mark.parametrize("changes, flags", [
     ({"num_ads": "100", "recommendations": "1000000"}, "ads 2 and 100; recommendations 20000 and 1000000"),
-    ({"candidate_seed": "5"}, "candidate seed unknown and 5"), ({"duration": "5"}, "duration 0 and 5"),
+    ({"candidate_seed": "5"}, "candidate seed none and 5"), ({"duration": "5"}, "duration 0 and 5"),
     ({"trained_batch_size": "512"}, "trained batch size 256 and 512"), ({"eval_every": "5"}, "trained with eval every "
                                                                         "1000 and 5")])
 def test_inference_that_was_made_otherwise_is_not_compared(comparison, changes, flags):
@@ -278,7 +278,10 @@ def test_results_of_earlier_versions_are_compared_with_each_other(comparison, dr
     assert {(row["stage"], row["model"]) for row in rows if not row["flags"]} == {
         ("train", "din"), ("train", "pnn"), ("infer", "din")}, "pnn's training had its best at that step, but another"
     assert [row["steady recommendations / second"] for row in comparison.tables()["Training, ratios to A"]] == ["-"] * 2
+    assert ("\nAn earlier version did not write these, which are taken for the same: max steps, eval every, parts, "
+            "dataset fingerprint, profile, ads, candidate seed, duration.\n") in comparison.text
     comparison.write("b")
     assert {row["flags"] for row in comparison.run("a", "b") if row["stage"] == "train"} == {
-        "max steps unknown and 0; eval every unknown and 1000; dataset fingerprint unknown and 0123456789abcdef; "
-        "profile unknown and no"}
+        "max steps unknown and 0; eval every unknown and 1000; parts unknown and none; dataset fingerprint unknown and "
+        "0123456789abcdef; profile unknown and no"}
+    assert "An earlier version" not in comparison.text

@@ -26,7 +26,8 @@ from utils.tf1 import tf
 
 STAGES = ("download", "convert", "remap", "build", "train", "infer", "run.sh")
 KILLS = int(os.environ.get("SOAK_KILLS", 14))
-CLOCKS = ("seconds", "per_second", "latency", "step_ms", "half_width")  # parts of the names of columns that differ from run to run
+# Parts of the names of columns that differ from run to run.
+CLOCKS = ("seconds", "per_second", "latency", "step_ms", "half_width")
 SUMMARY = collections.OrderedDict()
 
 
@@ -211,7 +212,7 @@ def train_command(folder):
 
 
 def infer_command(folder):
-    return model_command("infer.py", folder, "--batch_size", 3)
+    return model_command("infer.py", folder, "--batch_size", 3, "--duration", 0)
 
 
 def trained_in(folder):

@@ -1,4 +1,4 @@
-"""Steady figures: durations and their quantiles, when a figure is steady, and what inference measures by known clocks."""
+"""Steady figures: durations and their quantiles, when a figure is steady, what inference measures by known clocks."""
 import math
 
 import numpy as np

@@ -29,7 +29,8 @@ def test_the_log_has_the_fixed_lines_in_order(folder, capfd):
         r"test_gauc: {n}\t test_auc: {n}\n(({e})+Epoch \d+ DONE\tCost time: \d+\.\d\d\n){{2}}"
         r"best test_gauc: {n}\nTotal recommendations: {total}\nApproximate accelerator time in seconds: \d+\.\d+\n"
         r"Approximate accelerator performance in recommendations/second: \d+\.\d+\n"
-        r"System time in milliseconds is: \d+\nSystem performance in recommendations/second is: \d+\.\d+\n$".format(
+        r"System time in milliseconds is: \d+\nSystem performance in recommendations/second is: \d+\.\d+\n"
+        r"Steady performance in recommendations/second: median \d+\.\d, .*\n$".format(
             n=number, e=evaluation, total=2 * EXAMPLES), output), output
     steps = [int(step) for _, step in re.findall(r"Epoch (\d+) Global_step (\d+)", output)]
     assert steps == sorted(set(range(7, 2 * STEPS_PER_EPOCH, 7)) | {STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH})
@@ -45,7 +46,7 @@ def test_the_csv_counts_every_recommendation(folder):
     assert float(row["accelerator_seconds"]) < float(row["system_seconds"])
     for clock in ("system", "accelerator"):
         assert float(row[clock + "_recommendations_per_second"]) == pytest.approx(
-            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.01, abs=0.05)  # it has one decimal
+            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.05)  # the seconds have three decimals
     assert (row["optimizer"], row["learning_rate"], row["seed"]) == ("sgd", "1.0", "1234")
     assert row["tensorflow"] == tf.__version__ and row["device"].startswith("CPU ")
 
@@ -62,9 +63,9 @@ def test_the_curves_have_a_row_for_each_evaluation_of_every_run(folder):
     assert [last["train_loss"], last["gauc"], last["auc"]] == [row["final_loss"], row["final_gauc"], row["final_auc"]]
     seconds = [float(point["seconds"]) for point in curves[:3]] + [float(row["system_seconds"])]
     assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3]
-    folder.train(*TWO_EPOCHS, "--max_steps", 7)
+    folder.train(*TWO_EPOCHS, "--max_steps", 9)
     assert [(point["batch_size"], point["step"]) for point in folder.rows("curves")] == [
-        ("32", "0"), ("32", "9"), ("64", "0"), ("64", "7")]
+        ("32", "0"), ("32", "9"), ("64", "0"), ("64", "7"), ("64", "9")]
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
@@ -74,7 +75,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
     assert first["final_loss"] != other["final_loss"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 16, 1000])
+@pytest.mark.parametrize("batch_size", [1, 16, USERS])
 def test_inference_gives_the_training_runs_best(folder, batch_size):
     trained = folder.train(*TWO_EPOCHS, "--optimizer", "adam", "--lr", 0.01)
     assert trained["best_step"] != trained["steps"], "the best is to differ from the latest, else this shows little"
@@ -115,8 +116,10 @@ def test_several_accelerators_train_as_one_with_the_whole_batch_and_infer_as_one
     assert row["num_accelerators"] == str(num_accelerators)
     assert row["device"] == trained["device"] + " as %d logical devices" % num_accelerators
     # A checkpoint does not know how many wrote it.
-    for inferred in (several.infer("--batch_size", 2),
-                     one.infer("--batch_size", 1, "--num_accelerators", num_accelerators)):
+    inferences = [several.infer("--batch_size", 2)]
+    if num_accelerators <= 7:  # users, of whom a batch needs one for each
+        inferences.append(one.infer("--batch_size", 1, "--num_accelerators", num_accelerators))
+    for inferred in inferences:
         for name, expected in (("gauc", "best_gauc"), ("auc", "best_auc"), ("checkpoint_step", "best_step")):
             assert float(inferred[name]) == pytest.approx(float(trained[expected]), abs=2e-6), name
         assert inferred["recommendations"] == "14"
@@ -188,6 +191,33 @@ def test_a_model_that_learns_nothing_is_warned_of_once(tmp_path, capfd):
                     % (2 * STEPS_PER_EPOCH), warning)
     Folder(tmp_path / "learnable", learnable()).train(*LEARNING)
     assert "warning" not in capfd.readouterr().err
+
+
+def test_a_batch_larger_than_the_test_set_is_refused(folder):
+    """Its row would have the latency of fewer users than it says."""
+    folder.train("--batch_size", 64, "--max_steps", 1)
+    for flags in (("--batch_size", USERS + 1), ("--batch_size", USERS // 2 + 1, "--num_accelerators", 2)):
+        with pytest.raises(UserError, match="a batch of %d is larger than the test set of %d users; lower --batch_size"
+                           % (flags[1] * (1 + (len(flags) > 2)), USERS)):
+            folder.infer(*flags)
+    assert not os.path.exists(os.path.join(folder.path, "results", "results_infer.csv"))
+
+
+def test_scores_that_overflow_are_an_error_and_no_row(folder):
+    """Each variable is finite; the item bias and the last layer's together are not."""
+    folder.train("--batch_size", 64, "--max_steps", 1)
+    path = os.path.join(folder.save_path, "ckpt")
+    with tf.Graph().as_default(), tf.Session() as session:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            value = reader.get_tensor(name)
+            tf.get_variable(name, initializer=np.full_like(value, 3e38) if name in ("item_b", "f3/bias") else value)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, path)
+    with pytest.raises(UserError, match="scores of the checkpoint in .*save_path are not finite; train again: python "
+                                        "train.py"):
+        folder.infer()
+    assert not os.path.exists(os.path.join(folder.path, "results", "results_infer.csv"))
 
 
 def test_a_batch_larger_than_the_data_is_refused(folder):

@@ -61,6 +61,12 @@ def csv_name(stage):
     return "results_%s.csv" % stage
 
 
+def flag_text(row, column):
+    """A flag as people read it: "none" where there is none, "unknown" where an earlier version did not write it."""
+    has_none = column in ("parts", "candidate_seed") and row["dataset_fingerprint"] != ""
+    return row[column] or ("none" if has_none else "unknown")
+
+
 def whole_batch(row):
     """How many recommendations, or users, a batch of a row has on all accelerators and workers together."""
     return int(row["batch_size"]) * int(row["num_accelerators"]) * int(row["num_workers"])

@@ -96,7 +96,7 @@ class Run:
         self.state, self.curve = self.cluster.all_gather(recorder.open(fresh_state(), self.last_step))[0]
         self.graph.session.run(self._broadcast)
         self.accelerator = Stopwatch(self.state["accelerator_seconds"])
-        self.laps, self.durations = Laps(), Durations(self.state["step_durations"])
+        self.laps, self.durations = Laps(), Durations(self.state["step_seconds"])
         self.first_step = self.state["step"]
         self.started = system_seconds()
         self.recent = []  # (loss, recommendations, seconds) of each step since the latest point of the curves
@@ -113,7 +113,7 @@ class Run:
         """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""
         return dict(self.state, system_seconds=self.state["system_seconds"] + system_seconds(),
                     training_seconds=self.state["training_seconds"] + system_seconds() - self.started,
-                    accelerator_seconds=self.accelerator.seconds, step_durations=dict(self.durations.counts))
+                    accelerator_seconds=self.accelerator.seconds, step_seconds=dict(self.durations.counts))
 
     def _epoch(self, epoch):
         """Trains the remaining steps of `epoch`, 0 the first."""

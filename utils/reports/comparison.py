@@ -7,7 +7,18 @@ import typing
 
 from utils.files import UserError
 from utils.reports.names import heading, is_sample, model_order
-from utils.results import FLAGS, KEY, MACHINE, RATES, TRAINING, csv_name, identity_columns, read_rows, texts_of
+from utils.results import (
+    FLAGS,
+    KEY,
+    MACHINE,
+    RATES,
+    TRAINING,
+    csv_name,
+    flag_text,
+    identity_columns,
+    read_rows,
+    texts_of,
+)
 
 STAGES = {"train": "training", "infer": "inference"}
 RATIOS = {"train": RATES, "infer": RATES + ("latency_ms_p50", "latency_ms_p99")}
@@ -140,8 +151,8 @@ def _run(stage, *rows_among):
     """What tells a row from others of its folder that have its key, a text; of two (row, the others and itself)."""
     texts = []
     for column in FLAGS[stage] + MACHINE:
-        values = [row[column] for row, rows in rows_among if len({other[column] for other in rows}) > 1]
-        texts += ["%s %s" % (heading(column), values[0] or "unknown")] if values else []
+        values = [flag_text(row, column) for row, rows in rows_among if len({other[column] for other in rows}) > 1]
+        texts += ["%s %s" % (heading(column), value) for value in values[:1]]
     return ", ".join(texts)
 
 
@@ -171,7 +182,7 @@ def _differences(stage, *rows):
         columns += ("recommendations",)
     texts = []
     for column in columns:
-        first, other = (row[column] or "unknown" for row in rows)
+        first, other = (flag_text(row, column) if column in FLAGS[stage] else row[column] for row in rows)
         if first != other or stage == "infer" and first == "unknown" and column in KNOWN_FLAGS:
             trained = "trained with " if stage == "infer" and column in TRAINING else ""
             texts.append("%s%s %s and %s" % (trained, heading(column), first, other))
@@ -197,6 +208,9 @@ def markdown(folders, pairs, lone_rows):
     machines = [[folder.letter, folder.path, *machine] for folder in folders for machine in sorted(
         {texts_of(row, MACHINE) for rows in folder.rows.values() for row in rows})]
     blocks = ["# Comparison of results", _table(["", "folder", "device", "TensorFlow"], machines)]
+    unknown = ", ".join(map(heading, _unknown_flags(pair for pair in pairs if pair.is_compared)))
+    if unknown:
+        blocks.append("An earlier version did not write these, which are taken for the same: %s." % unknown)
     keys = list(map(heading, KEY))
     for stage, name in STAGES.items():
         columns = RATIOS[stage] + DIFFERENCES[stage]
@@ -217,6 +231,12 @@ def markdown(folders, pairs, lone_rows):
             blocks += ["## " + title, _table(["stage"] + keys + headers, [
                 [STAGES[stage]] + _cells(key) + texts for stage, key, *texts in rows])]
     return blocks
+
+
+def _unknown_flags(pairs):
+    """The flags that neither row of one of `pairs` has, since an earlier version made them: {column: None}."""
+    return dict.fromkeys(column for pair in pairs for column in FLAGS[pair.stage]
+                         if {flag_text(row, column) for row in pair.rows} == {"unknown"})
 
 
 def _cells(key):

@@ -2,7 +2,7 @@
 import re
 
 from utils import models
-from utils.results import FLAGS, KEY, MACHINE, RUN, whole_batch
+from utils.results import FLAGS, KEY, MACHINE, RUN, flag_text, whole_batch
 
 PROJECT_MODELS = models.names()
 LATE = {"train": "max_steps", "infer": "num_ads"}  # flags that the recommendations tell where they are not known
@@ -35,9 +35,9 @@ def machines_of(rows):
 
 
 def flags_of(row, stage):
-    """What a row was made with, beside its model, data and batch size: {column: text}, "unknown" for what is empty."""
+    """What a row was made with, beside its model, data and batch size: {column: text}."""
     columns = [column for column in KEY if column not in RUN[:3]] + list(FLAGS[stage] + MACHINE)
-    flags = {column: row[column] or "unknown" for column in columns}
+    flags = {column: flag_text(row, column) for column in columns}
     if stage == "infer" and row["trained_batch_size"] == str(whole_batch(row)):
         flags["trained_batch_size"] = "the same"  # as each row of a script's has
     if stage in LATE and not row[LATE[stage]]:

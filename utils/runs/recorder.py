@@ -78,7 +78,7 @@ class Recorder:
         saved = self._checkpoints.state()
         if saved:
             identity.check_identity(saved["run"], self._identity, self._save_path)
-            saved["state"].setdefault("step_durations", {})  # which an earlier version did not take
+            saved["state"].setdefault("step_seconds", {})  # which an earlier version did not take
             identity.check_state(saved, identity.fresh_state(), self._save_path)
             if lenient and saved.get("finished"):
                 return None
@@ -149,7 +149,7 @@ class Recorder:
         row.update(identity.joined(self._run["parts"]), **identity.training_columns(self._run))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
                                      state["accelerator_seconds"]))
-        row.update(self._steady(Durations(state["step_durations"])))
+        row.update(self._steady(Durations(state["step_seconds"])))
         run = {column: row[column] for column in CURVES_COLUMNS if column not in POINT}
         points = [dict(run, **{column: _text(value) for column, value in point.items()}) for point in curve]
         add_rows(self._arguments.results, {"curves": points, "train": [row]})
