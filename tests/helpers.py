@@ -21,6 +21,7 @@ from utils.files import ROOT
 from utils.infer_loop import infer
 from utils.models import model_class
 from utils.results import TRAIN_COLUMNS
+from utils.serving.ranking import recommend
 from utils.tf1 import tf
 from utils.towers import session_config
 from utils.train_loop import train
@@ -147,7 +148,8 @@ class Folder:
         self.save_path = os.path.join(self.path, "save_path")
 
     def _arguments(self, parser, flags):
-        return parser.parse_args(["--results", os.path.join(self.path, "results")] + [str(flag) for flag in flags])
+        return parser.parse_args(["--results", os.path.join(self.path, "results"), "--save_path", self.save_path]
+                                 + [str(flag) for flag in flags])
 
     def train(self, *flags):
         parser = train_parser(self.path, "", "sgd", RATES)
@@ -157,6 +159,9 @@ class Folder:
     def infer(self, *flags):
         infer(model_class(self.model), batches, self.model, self._arguments(infer_parser(self.path, ""), flags))
         return self.rows("infer")[-1]
+
+    def recommend(self, *flags):
+        recommend(model_class(self.model), self.model, self._arguments(infer_parser(self.path, ""), flags))
 
     def rows(self, stage):
         with open(os.path.join(self.path, "results", "results_%s.csv" % stage), newline="") as file:

@@ -60,6 +60,7 @@ class Exporter:
 
     def __call__(self, *flags):
         """Exports with `flags`."""
+        flags = ("--save_path", self.folder.save_path) + flags
         exporting.export(model_class(self.name), self.name, export_parser(self.folder.path, "").parse_args(flags))
 
     def path(self, *parts):

@@ -12,12 +12,11 @@ from din.model import Model as Din
 from tests.helpers import Folder, Graph, flat_batch, random_dataset, run_script
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
-from utils.commands import infer_parser
 from utils.engine.embeddings import Catalogue
 from utils.files import UserError
 from utils.models import model_class, names, place_of
 from utils.serving import ranking
-from utils.serving.ranking import COLUMNS, PlainRanking, Ranker, Top, merged, recommend
+from utils.serving.ranking import COLUMNS, PlainRanking, Ranker, Top, merged
 from utils.tf1 import tf
 
 DATASET = random_dataset()
@@ -194,8 +193,7 @@ def folder(tmp_path_factory):
 
 def command(folder, tmp_path, *flags):
     """The rows of the CSV that `infer.py --top_k 8` with `flags` writes."""
-    flags = ("--top_k", "8", "--remap", write_names(tmp_path), "--output", str(tmp_path / "out" / "top.csv")) + flags
-    recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
+    folder.recommend("--top_k", 8, "--remap", write_names(tmp_path), "--output", tmp_path / "out" / "top.csv", *flags)
     with open(str(tmp_path / "out" / "top.csv"), newline="") as file:
         return list(csv.DictReader(file))
 
@@ -231,9 +229,8 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
     command(folder, tmp_path)
     before = (tmp_path / "out" / "top.csv").read_bytes()
     others = write_names(tmp_path, cate_list=np.roll(DATASET.cate_list, 1))
-    flags = ["--top_k", "8", "--remap", others, "--output", str(tmp_path / "out" / "top.csv")]
     with pytest.raises(UserError, match="is not of the data that the model trains on"):
-        recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
+        folder.recommend("--top_k", 8, "--remap", others, "--output", tmp_path / "out" / "top.csv")
     assert (tmp_path / "out" / "top.csv").read_bytes() == before
     assert os.listdir(str(tmp_path / "out")) == ["top.csv"]
 

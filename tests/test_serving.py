@@ -53,7 +53,7 @@ class Server:
     def __init__(self, path):
         folder = Folder(path / "din", DATASET)
         folder.train("--batch_size", 64, "--max_steps", 20, "--optimizer", "adam", "--lr", 0.02)
-        arguments = export_parser(folder.path, "").parse_args([])
+        arguments = export_parser(folder.path, "").parse_args(["--save_path", folder.save_path])
         export(model_class("din"), "din", arguments)
         self.version, = os.listdir(os.path.join(folder.save_path, "saved_model"))
         self.inputs, self.logits = [], []

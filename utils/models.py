@@ -21,6 +21,11 @@ class Place(typing.NamedTuple):
     def module(self):
         return "%s.model%s" % (self.folder, self.variant and "_" + self.variant)
 
+    @property
+    def save_path(self):
+        """The folder in which train.py leaves its checkpoints, unless told otherwise."""
+        return os.path.join(*filter(None, (ROOT, self.folder, "save_path", self.variant)))
+
 
 def places():
     """{what the CSVs and the scripts call a model: its `Place`}, in alphabetical order.

@@ -106,19 +106,19 @@ def export(model_class, name, arguments):
 
     with restored(make, name, dataset, arguments.save_path) as (signatures, session, checkpoint):
         if arguments.format == "saved_model":
-            versions = arguments.output or os.path.join(arguments.save_path, "saved_model")
+            versions = arguments.output or os.path.join(checkpoint.save_path, "saved_model")
             path = os.path.join(versions, str(checkpoint.step))
             with replacing_folder(path) as folder:
                 write_saved_model(folder, session, signatures)
                 if names:
                     write_items(os.path.join(folder, "assets.extra", "items.csv"), names, dataset.cate_list)
         elif arguments.format == "frozen":
-            path = arguments.output or os.path.join(arguments.save_path, "frozen.pb")
+            path = arguments.output or os.path.join(checkpoint.save_path, "frozen.pb")
             graph = frozen(session, list(signatures.values()))
             with replacing(path) as file:
                 file.write(graph.SerializeToString())
         else:
-            path = arguments.output or os.path.join(arguments.save_path, "padded.onnx")
+            path = arguments.output or os.path.join(checkpoint.save_path, "padded.onnx")
             content = onnx(frozen(session, [signatures["padded"]]), signatures["padded"])
             with replacing(path) as file:
                 file.write(content)
