@@ -239,6 +239,15 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
     ("pnn/infer.py", ["--users", "3"], "--users goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--output", "x.csv"], "--output goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--num_ads", "1"], "argument --num_ads: 1 is less than 2; see infer.py --help"),
+    ("pnn/infer.py", ["--seed", "3"],
+     "--seed is of the candidates drawn, and none are; give --num_ads 3 or more with it"),
+    ("pnn/infer.py", ["--top_k", "3", "--num_acc", "2"],
+     "--num_accelerators is 2, and --top_k ranks on one accelerator; leave one of them out"),
+] + [
+    ("pnn/infer.py", ["--top_k", "3", "--" + flag, "2"],
+     "--%s does not go with --top_k, which ranks the whole catalogue; leave one of them out" % flag)
+    for flag in ("batch_size", "duration", "num_ads", "results", "seed")
+] + [
     ("pnn/export.py", ["--format", "frozen", "--remap", "x"],
      "--remap goes with --format saved_model; see export.py --help"),
     ("pnn/export.py", ["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),

@@ -117,6 +117,34 @@ def export_parser(folder, description):
     return parser
 
 
+def given_flags(parser, words=None):
+    """The names of the arguments that the command line, or the list `words`, gives: not those left at their default."""
+    absent = object()
+    names = vars(parser.parse_args(words))
+    given = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(names, absent)))
+    return {name for name in names if getattr(given, name) is not absent}
+
+
+def check_flags_of_infer(arguments, given):
+    """Raises UserError where a flag of infer.py would have no effect.
+
+    Args:
+      arguments: the parsed ones.
+      given: the names of those that are given, as of `given_flags`.
+    """
+    if not arguments.top_k:
+        for flag in sorted(given & {"output", "users", "remap"}):
+            raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
+        if "seed" in given and arguments.num_ads == 2:
+            raise UserError("--seed is of the candidates drawn, and none are; give --num_ads 3 or more with it")
+        return
+    for flag in sorted(given & {"batch_size", "duration", "num_ads", "results", "seed"}):
+        raise UserError("--%s does not go with --top_k, which ranks the whole catalogue; leave one of them out" % flag)
+    if arguments.num_accelerators > 1:
+        raise UserError("--num_accelerators is %d, and --top_k ranks on one accelerator; leave one of them out"
+                        % arguments.num_accelerators)
+
+
 def _parsed(folder, parser):
     """Parses the command line of a model's script; returns (arguments, what the CSVs call the model)."""
     arguments = parser.parse_args()
@@ -161,10 +189,9 @@ def train(folder, description, optimizer, learning_rates):
 @_command
 def infer(folder, description):
     """The command `python infer.py`."""
-    arguments, name = _parsed(folder, infer_parser(folder, description))
-    for flag in ("output", "users", "remap"):
-        if getattr(arguments, flag) and not arguments.top_k:
-            raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
+    parser = infer_parser(folder, description)
+    arguments, name = _parsed(folder, parser)
+    check_flags_of_infer(arguments, given_flags(parser))
     if arguments.top_k:
         _call("serving.ranking.recommend", models.model_class(name), name, arguments)
     else:

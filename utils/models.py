@@ -68,3 +68,9 @@ def model_class(name):
     if not hasattr(module, "Model"):
         raise UserError("%s has no class Model; call the model's class so" % module.__file__)
     return module.Model
+
+
+def training_flags(name):
+    """(the optimizer that the authors train a model with, {optimizer: its initial learning rate})."""
+    script = importlib.import_module(place_of(name).folder + ".train")
+    return script.OPTIMIZER, script.LEARNING_RATES
