@@ -111,8 +111,8 @@ def export_parser(folder, description):
     parser = model_parser(folder, description)
     parser.add_argument("--format", choices=["saved_model", "frozen", "onnx"], default="saved_model",
                         help="default: %(default)s")
-    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or "
-                        "a file (default: saved_model, frozen.pb or padded.onnx in the checkpoint's folder)")
+    parser.add_argument("--output", help="a folder, in which a SavedModel is a version, one more than the highest "
+                        "there, or a file (default: saved_model, frozen.pb or padded.onnx in the checkpoint's folder)")
     parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
     return parser
 
