@@ -33,8 +33,6 @@ def positive_float(text):
 
 
 SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
-
-
 TRAINED_SAVE_PATH = "folder of the checkpoint (default: the best in save_path and save_path/batch_*)"
 
 
