@@ -7,6 +7,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 read_settings
 ensure_setup
 hold_lock "$ROOT/results" "$@"
+check_arguments "$@"
 ensure_data
 begin_results run "$@"
 "$ROOT/train.sh" "$@"

@@ -1,5 +1,4 @@
 """The two sides of the benchmarks, this project and the padded models; and the data that they are given."""
-import importlib
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from utils.engine.scoring_graph import ScoringGraph
 from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
 from utils.files import ROOT, UserError
+from utils.models import training_flags
 from utils.serving.scoring import Scorer
 from utils.tf1 import tf
 from utils.timing import Stopwatch
@@ -51,12 +51,6 @@ def _sample(size):
                 raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
                                 % command[0])
     return path
-
-
-def training_flags(name):
-    """(the optimizer that the authors train a model with, {optimizer: its initial learning rate})."""
-    script = importlib.import_module(models.place_of(name).folder + ".train")
-    return script.OPTIMIZER, script.LEARNING_RATES
 
 
 def with_threads(config, threads):

@@ -21,6 +21,7 @@ from utils.files import ROOT
 from utils.infer_loop import infer
 from utils.models import model_class
 from utils.results import TRAIN_COLUMNS
+from utils.serving.ranking import recommend
 from utils.tf1 import tf
 from utils.towers import session_config
 from utils.train_loop import train
@@ -147,7 +148,8 @@ class Folder:
         self.save_path = os.path.join(self.path, "save_path")
 
     def _arguments(self, parser, flags):
-        return parser.parse_args(["--results", os.path.join(self.path, "results")] + [str(flag) for flag in flags])
+        return parser.parse_args(["--results", os.path.join(self.path, "results"), "--save_path", self.save_path]
+                                 + [str(flag) for flag in flags])
 
     def train(self, *flags):
         parser = train_parser(self.path, "", "sgd", RATES)
@@ -159,6 +161,9 @@ class Folder:
         arguments = self._arguments(infer_parser(self.path, ""), ("--duration", 0, "--batch_size", 16) + flags)
         infer(model_class(self.model), batches, self.model, arguments)
         return self.rows("infer")[-1]
+
+    def recommend(self, *flags):
+        recommend(model_class(self.model), self.model, self._arguments(infer_parser(self.path, ""), flags))
 
     def rows(self, stage):
         with open(os.path.join(self.path, "results", "results_%s.csv" % stage), newline="") as file:

@@ -1,5 +1,6 @@
 """What export.py writes gives infer.py's scores to those who load it without this project."""
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tests.test_names import DATASET as NAMED
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
 from utils.commands import export_parser
-from utils.files import UserError, replacing_folder
+from utils.files import ROOT, UserError, new_folder
 from utils.models import model_class, names
 from utils.serving import export as exporting
 from utils.tf1 import tf
@@ -51,6 +52,11 @@ np.savez(answers, **results)
 """
 
 
+def versions(folder):
+    """The versions in a folder, numbers; hidden files are none."""
+    return sorted(int(name) for name in os.listdir(str(folder)) if not name.startswith("."))
+
+
 class Exporter:
     """A trained model, its scores, and export.py for it."""
 
@@ -60,14 +66,14 @@ class Exporter:
 
     def __call__(self, *flags):
         """Exports with `flags`."""
+        flags = ("--save_path", self.folder.save_path) + flags
         exporting.export(model_class(self.name), self.name, export_parser(self.folder.path, "").parse_args(flags))
 
     def path(self, *parts):
         return os.path.join(self.folder.save_path, *parts)
 
     def version(self):
-        name, = os.listdir(self.path("saved_model"))
-        return self.path("saved_model", name)
+        return self.path("saved_model", str(max(versions(self.path("saved_model")))))
 
     def expected(self, batch=BATCH):
         """(the logits of `batch`, the learned item biases)."""
@@ -197,24 +203,59 @@ def test_without_tf2onnx_it_says_what_to_install(din, monkeypatch, tmp_path):
 
 def test_the_items_names_come_along(din, tmp_path):
     din("--remap", write_names(tmp_path), "--output", str(tmp_path / "served"))
-    version, = (tmp_path / "served").iterdir()
-    with open(str(version / "assets.extra" / "items.csv"), newline="") as file:
+    with open(str(tmp_path / "served" / "1" / "assets.extra" / "items.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["item"] for row in rows] == [str(item) for item in range(NAMED.item_count)]
     assert rows[3] == {"item": "3", "asin": "asin 3", "category": "category %d" % DATASET.cate_list[3]}
 
 
-def test_an_export_takes_the_place_of_an_earlier_one_and_one_that_fails_does_not(tmp_path, din):
+def test_each_export_is_a_version_above_the_highest_and_says_what_it_is_of(tmp_path, din, capfd):
+    (tmp_path / "9000").mkdir()
+    (tmp_path / "9000" / "saved_model.pb").write_text("an earlier export")
     din("--output", str(tmp_path))
-    version, = tmp_path.iterdir()
-    (version / "earlier").write_text("")
+    assert versions(tmp_path) == [9000, 9001]
+    assert capfd.readouterr().out == "saved_model of din at step 9: %s\n" % (tmp_path / "9001")
+    assert (tmp_path / "9000" / "saved_model.pb").read_text() == "an earlier export"
+    with open(str(tmp_path / "9001" / "assets.extra" / "export.json")) as file:
+        told = json.load(file)
+    with open(din.path("state.json")) as file:
+        run = json.load(file)["run"]
+    assert told == {"model": "din", "dataset": "random", "step": 9, "run": run} and run["seed"] == 1234
+
+
+def test_after_another_training_whose_best_step_is_lower_the_new_export_is_the_highest_version(tmp_path):
+    exporter = Exporter(tmp_path, "din")
+    exporter()
+    exporter.folder.train("--batch_size", 64, "--max_steps", 4)
+    exporter()
+    assert versions(exporter.path("saved_model")) == [1, 2]
+    logits, _ = exporter.expected()
+    outputs = run_saved_model(exporter.path("saved_model", "2"), "flat", items=BATCH.history, lengths=LENGTHS,
+                              candidates=CANDIDATES)
+    np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6)
+
+
+def test_exports_at_the_same_time_are_versions_of_their_own(tmp_path, din):
+    flags = ["--dataset", os.path.join(din.folder.path, "dataset.pkl"), "--save_path", din.folder.save_path, "--output",
+             str(tmp_path)]
+    processes = [subprocess.Popen([sys.executable, os.path.join(ROOT, "din", "export.py")] + flags,
+                                  stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert versions(tmp_path) == [1, 2, 3]
+
+
+def test_an_export_that_fails_leaves_what_was_there(tmp_path, din):
     with pytest.raises(KeyError):
-        with replacing_folder(str(version)) as beside:
+        with new_folder(str(tmp_path / "1")) as beside:
             os.makedirs(beside)
             raise KeyError
-    assert (version / "earlier").exists() and os.listdir(str(tmp_path)) == [version.name]
-    din("--output", str(tmp_path))
-    assert not (version / "earlier").exists() and os.listdir(str(tmp_path)) == [version.name]
+    assert not os.listdir(str(tmp_path))
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "earlier").write_text("")
+    with pytest.raises(UserError, match="can't be written"):
+        with new_folder(str(tmp_path / "1")) as beside:
+            os.makedirs(beside)
+    assert os.listdir(str(tmp_path)) == ["1"] and os.listdir(str(tmp_path / "1")) == ["earlier"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written"):
         din("--output", str(tmp_path / "file"))

@@ -36,11 +36,12 @@ def test_it_is_run_ranked_exported_and_reported(with_my_model, tmp_path):
         assert [row["model"] for row in rows(project, stage)] == ["my_model", "my_model_wide"]
     assert reported(project) == ["train", "infer"]
     folder = project / "my_model"
-    for flags in (["--save_path", "save_path/batch_64"], ["--wide", "--save_path", "save_path/wide/batch_64"]):
+    for flags, save_path in (([], "save_path/batch_64"), (["--wide"], "save_path/wide/batch_64")):
         done = run(folder, sys.executable, "infer.py", "--top_k", 3, "--remap", write_names(tmp_path), *flags)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        lines = (folder / "recommendations.csv").read_text().splitlines()
+        lines = (folder / save_path / "recommendations.csv").read_text().splitlines()
         assert len(lines) == 1 + 3 * len(random_dataset().test.users)
+        assert "checkpoint: %s, step " % save_path in done.stdout
         for form in ("saved_model", "frozen"):
             done = run(folder, sys.executable, "export.py", "--format", form, *flags)
             assert done.returncode == 0, done.stderr

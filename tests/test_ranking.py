@@ -12,12 +12,11 @@ from din.model import Model as Din
 from tests.helpers import Folder, Graph, flat_batch, random_dataset, run_script
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
-from utils.commands import infer_parser
 from utils.engine.embeddings import Catalogue
 from utils.files import UserError
 from utils.models import model_class, names, place_of
 from utils.serving import ranking
-from utils.serving.ranking import COLUMNS, PlainRanking, Ranker, Top, merged, recommend
+from utils.serving.ranking import COLUMNS, PlainRanking, Ranker, Top, merged
 from utils.tf1 import tf
 
 DATASET = random_dataset()
@@ -194,8 +193,7 @@ def folder(tmp_path_factory):
 
 def command(folder, tmp_path, *flags):
     """The rows of the CSV that `infer.py --top_k 8` with `flags` writes."""
-    flags = ("--top_k", "8", "--remap", write_names(tmp_path), "--output", str(tmp_path / "out" / "top.csv")) + flags
-    recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
+    folder.recommend("--top_k", 8, "--remap", write_names(tmp_path), "--output", tmp_path / "out" / "top.csv", *flags)
     with open(str(tmp_path / "out" / "top.csv"), newline="") as file:
         return list(csv.DictReader(file))
 
@@ -231,9 +229,8 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
     command(folder, tmp_path)
     before = (tmp_path / "out" / "top.csv").read_bytes()
     others = write_names(tmp_path, cate_list=np.roll(DATASET.cate_list, 1))
-    flags = ["--top_k", "8", "--remap", others, "--output", str(tmp_path / "out" / "top.csv")]
     with pytest.raises(UserError, match="is not of the data that the model trains on"):
-        recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
+        folder.recommend("--top_k", 8, "--remap", others, "--output", tmp_path / "out" / "top.csv")
     assert (tmp_path / "out" / "top.csv").read_bytes() == before
     assert os.listdir(str(tmp_path / "out")) == ["top.csv"]
 
@@ -242,6 +239,15 @@ def test_names_of_other_data_end_it_and_leave_the_file_that_is_there(folder, tmp
     ("pnn/infer.py", ["--users", "3"], "--users goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--output", "x.csv"], "--output goes with --top_k; see infer.py --help"),
     ("pnn/infer.py", ["--num_ads", "1"], "argument --num_ads: 1 is less than 2; see infer.py --help"),
+    ("pnn/infer.py", ["--seed", "3"],
+     "--seed is of the candidates drawn, and none are; give --num_ads 3 or more with it"),
+    ("pnn/infer.py", ["--top_k", "3", "--num_acc", "2"],
+     "--num_accelerators is 2, and --top_k ranks on one accelerator; leave one of them out"),
+] + [
+    ("pnn/infer.py", ["--top_k", "3", "--" + flag, "2"],
+     "--%s does not go with --top_k, which ranks the whole catalogue; leave one of them out" % flag)
+    for flag in ("batch_size", "duration", "num_ads", "results", "seed")
+] + [
     ("pnn/export.py", ["--format", "frozen", "--remap", "x"],
      "--remap goes with --format saved_model; see export.py --help"),
     ("pnn/export.py", ["--dataset", "nowhere.pkl"], "nowhere.pkl not found; run python build_dataset.py to make it"),

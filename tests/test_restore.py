@@ -7,13 +7,12 @@ import pytest
 
 from tests.helpers import TWO_EPOCHS, Folder, random_dataset, run_script
 from tests.test_names import written as write_names
-from utils.commands import export_parser, infer_parser
+from utils.commands import export_parser
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
 from utils.models import model_class
 from utils.runs.checkpoints import BEST, LATEST
 from utils.serving.export import export
-from utils.serving.ranking import recommend
 from utils.serving.restore import Checkpoint, restored
 from utils.tf1 import tf
 
@@ -51,12 +50,11 @@ def infer(folder, tmp_path):
 
 
 def top_k(folder, tmp_path):
-    flags = ["--top_k", "3", "--remap", write_names(tmp_path), "--output", os.path.join(folder.path, "top.csv")]
-    recommend(model_class("din"), "din", infer_parser(folder.path, "").parse_args(flags))
+    folder.recommend("--top_k", 3, "--remap", write_names(tmp_path))
 
 
 def saved_model(folder, tmp_path):
-    export(model_class("din"), "din", export_parser(folder.path, "").parse_args([]))
+    export(model_class("din"), "din", export_parser(folder.path, "").parse_args(["--save_path", folder.save_path]))
 
 
 def show_attention(folder, tmp_path):
@@ -103,10 +101,10 @@ def test_scores_that_overflow_are_an_error_of_the_ranking(tmp_path, capfd, model
     folder.train("--max_steps", 1)
     rewrite(folder, BEST, lambda values: {name: value + 3e38 if name.endswith("kernel") else value
                                           for name, value in values.items()})
-    flags = ["--top_k", "3", "--remap", write_names(tmp_path), "--output", str(tmp_path / "top.csv")]
     with pytest.raises(UserError, match="^the scores of the model are not finite; train again, with a lower --lr$"):
-        recommend(model_class(model), model, infer_parser(folder.path, "").parse_args(flags))
-    assert not (tmp_path / "top.csv").exists() and "warning" not in capfd.readouterr().err
+        folder.recommend("--top_k", 3, "--remap", write_names(tmp_path))
+    assert not os.path.exists(os.path.join(folder.save_path, "recommendations.csv"))
+    assert "warning" not in capfd.readouterr().err
 
 
 def test_a_variable_of_another_shape_than_the_models_is_an_error(trained):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
+from tests.test_names import written as write_names
 from utils.dataset import write_dataset
 from utils.files import ROOT, UserError
 from utils.models import names
@@ -117,6 +118,80 @@ def test_a_cluster_in_which_a_worker_fails_ends_with_its_error(project):
 def test_settings_of_workers_that_the_scripts_do_not_take_are_an_error(project, environment, error):
     done = run(project, "./train_cluster.sh", **environment)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)
+
+
+@pytest.mark.parametrize("environment, error", [
+    ({"BATCH_SIZES": "256 -1"}, "BATCH_SIZES has -1; give numbers, each 1 or more"),
+    ({"BATCH_SIZES": "*"}, "BATCH_SIZES has *; give numbers, each 1 or more"),
+    ({"BATCH_SIZES": " "}, "BATCH_SIZES has none; give numbers, each 1 or more"),
+    ({"EPOCHS": "0"}, "EPOCHS is 0; give 1 or more"),
+    ({"EPOCHS": "1 2"}, "EPOCHS is 1 2; give 1 or more"),
+    ({"NUM_ACCELERATORS": "two"}, "NUM_ACCELERATORS is two; give 1 or more"),
+    ({"MODELS": "*"}, "no model *; MODELS is 'all' or some of: deepFM din din_dice pnn wide_deep")])
+@pytest.mark.parametrize("script", ["./run.sh", "./infer.sh"])
+def test_variables_that_are_not_what_they_must_be_are_an_error_before_anything_is_moved(
+        project, script, environment, error):
+    (project / "results" / "results_infer.csv").write_text("earlier\n")
+    done = run(project, script, **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)
+    assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
+
+
+@pytest.mark.parametrize("script, flags, environment, error", [
+    ("run.sh", ["--batch_size", 64], {}, "run.sh sets --batch_size; use the variable: BATCH_SIZES=64 ./run.sh"),
+    ("train.sh", ["--batch=64"], {}, "train.sh sets --batch_size; use the variable: BATCH_SIZES=64 ./train.sh"),
+    ("infer.sh", ["--num_acc", 2], {},
+     "infer.sh sets --num_accelerators; use the variable: NUM_ACCELERATORS=2 ./infer.sh"),
+    ("train.sh", ["--ep", 3], {}, "train.sh sets --epochs; use the variable: EPOCHS=3 ./train.sh"),
+    ("infer.sh", ["--save=x"], {},
+     "infer.sh sets --save_path, to save_path/batch_<size> of each model; leave it out, or run infer.py itself"),
+    ("run.sh", ["--results", "x"], {}, "run.sh sets --results, to results; leave it out, or run train.py itself"),
+    ("run.sh", ["--dice"], {}, "--dice is a model for the scripts; use the variable: MODELS=din_dice ./run.sh"),
+    ("run.sh", ["--dataset", "x"], {},
+     "run.sh gives --dataset to training alone; run ./train.sh and ./infer.sh with it"),
+    ("run.sh", ["--lr", "fast"], {"MODELS": "all"},
+     "argument --lr: invalid positive_float value: 'fast'; see train.py --help"),
+    ("infer.sh", ["--top_k", 5, "--output", "x.csv"], {"BATCH_SIZES": "64 128", "MODELS": "din pnn"},
+     "--output is one file, and there are 4 rankings; leave it out, and each is in its checkpoint's folder, or give "
+     "one of MODELS and one of BATCH_SIZES"),
+    ("infer.sh", ["--top_k", 5, "--num_ads", 7], {},
+     "--num_ads does not go with --top_k, which ranks the whole catalogue; leave one of them out"),
+    ("infer.sh", ["--top", 5], {"NUM_ACCELERATORS": "2"},
+     "NUM_ACCELERATORS is 2, and --top_k ranks on one accelerator; leave one of them out")])
+def test_arguments_that_a_script_can_not_pass_on_are_an_error_before_anything_is_moved(
+        project, script, flags, environment, error):
+    (project / "results" / "results_infer.csv").write_text("earlier\n")
+    done = run(project, "./" + script, *flags, **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)
+    assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
+    assert not list(project.glob("results_*")) and not (project / "raw_data").exists()
+
+
+def test_help_is_the_commands_and_moves_nothing(project):
+    (project / "results" / "results_infer.csv").write_text("earlier\n")
+    for script, command in (("run.sh", "train.py"), ("train.sh", "train.py"), ("infer.sh", "infer.py")):
+        done = run(project, "./" + script, "--help")
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: %s " % command)
+    assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
+
+
+def test_each_ranking_is_in_its_checkpoints_folder_and_the_results_stay(project, tmp_path):
+    write_datasets(project)
+    settings = {"MODELS": "din_dice pnn din_dice", "BATCH_SIZES": "64 64"}
+    trained = run(project, "./train.sh", "--max_steps", 1, **settings)
+    assert trained.returncode == 0 and trained.stdout.count("== training ") == 2, trained.stderr
+    (project / "results" / "results_infer.csv").write_text("earlier\n")
+    done = run(project, "./infer.sh", "--top_k", 2, "--users", 3, "--remap", write_names(tmp_path), **settings)
+    assert done.returncode == 0, done.stderr
+    for model, save_path in (("din_dice", "din/save_path/dice"), ("pnn", "pnn/save_path")):
+        lines = (project / save_path / "batch_64" / "recommendations.csv").read_text().splitlines()
+        assert len(lines) == 1 + 2 * 3
+        assert (project / "results" / ("result_rank_%s_64.txt" % model)).exists()
+    assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
+    output = tmp_path / "top.csv"
+    done = run(project, "./infer.sh", "--top_k", 2, "--remap", write_names(tmp_path), "--output", output, MODELS="pnn",
+               BATCH_SIZES="64")
+    assert done.returncode == 0 and output.exists(), done.stderr
 
 
 def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier_results(project):

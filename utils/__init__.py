@@ -28,6 +28,7 @@ Plumbing:
     files.py             files that are whole or not there, errors of one line
     tf1.py               TensorFlow as the project uses it
     shell.sh             what the shell scripts share
+    script_arguments.py  the shell scripts' arguments, checked first
 Rooms:
     data/                raw files, pickles, draws, original ids, the generated sample
     engine/              the graph's machinery: embeddings, packing, training and scoring, session, optimizers

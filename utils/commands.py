@@ -41,13 +41,13 @@ def not_negative(text):
 
 
 SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
+TRAINED_SAVE_PATH = "folder of the checkpoint (default: the best in save_path and save_path/batch_*)"
 
 
-def model_parser(folder, description):
-    """A parser with the arguments that say which model in `folder` is meant."""
+def model_parser(folder, description, save_path_help=TRAINED_SAVE_PATH):
+    """A parser with the arguments that say which model in `folder` is meant, and which of its checkpoints."""
     parser = Parser(description=description)
-    parser.add_argument("--save_path", default=os.path.join(folder, "save_path"),
-                        help="folder of checkpoints and TensorBoard logs (default: %(default)s)")
+    parser.add_argument("--save_path", help=save_path_help)
     parser.add_argument("--dataset", default=os.path.join(folder, "dataset.pkl"),
                         help="made by build_dataset.py (default: %(default)s)")
     parser.set_defaults(variant="")
@@ -56,13 +56,13 @@ def model_parser(folder, description):
     choice = parser.add_mutually_exclusive_group() if variants else None  # --help fails with a group of none
     for variant in variants:
         choice.add_argument("--" + variant, action="store_const", dest="variant", const=variant, default="",
-                            help="the variant of model_{0}.py; its save_path is save_path/{0}".format(variant))
+                            help="the variant of model_{0}.py; its default save_path is save_path/{0}".format(variant))
     return parser
 
 
-def common_parser(folder, description):
+def common_parser(folder, description, save_path_help=TRAINED_SAVE_PATH):
     """A parser with the arguments that training and inference of the model in `folder` share."""
-    parser = model_parser(folder, description)
+    parser = model_parser(folder, description, save_path_help)
     parser.add_argument("--batch_size", type=at_least(1), default=256, help="recommendations (training) or users "
                         "(inference) per accelerator (default: %(default)s)")
     parser.add_argument("--num_accelerators", type=at_least(1), default=1,
@@ -73,7 +73,8 @@ def common_parser(folder, description):
 
 def train_parser(folder, description, optimizer, learning_rates):
     """A parser with all of train.py's arguments; `learning_rates` has the initial one with each optimizer."""
-    parser = common_parser(folder, description)
+    parser = common_parser(folder, description,
+                           "folder of checkpoints and TensorBoard logs (default: save_path in the model's folder)")
     parser.set_defaults(learning_rates=learning_rates)
     parser.add_argument("--epochs", type=at_least(1), default=2, help="passes over the data (default: %(default)s)")
     parser.add_argument("--optimizer", choices=sorted(learning_rates), default=optimizer, help="default: %(default)s")
@@ -104,7 +105,8 @@ def infer_parser(folder, description):
                         "steady, 2 to 30 seconds)")
     parser.add_argument("--top_k", type=at_least(1), metavar="K", help="instead: rank the whole catalogue for each "
                         "test user and write the highest K items; on one accelerator")
-    parser.add_argument("--output", help="with --top_k: the CSV to write (default: recommendations.csv)")
+    parser.add_argument("--output", help="with --top_k: the CSV to write (default: recommendations.csv in the "
+                        "checkpoint's folder)")
     parser.add_argument("--users", type=at_least(1),
                         help="with --top_k: of the first so many test users (default: all)")
     parser.add_argument("--remap", help="with --top_k: the original ids (default: raw_data/remap.pkl)")
@@ -116,17 +118,43 @@ def export_parser(folder, description):
     parser = model_parser(folder, description)
     parser.add_argument("--format", choices=["saved_model", "frozen", "onnx"], default="saved_model",
                         help="default: %(default)s")
-    parser.add_argument("--output", help="a folder, below which a SavedModel has the step's number as its version, or "
-                        "a file (default: saved_model, frozen.pb or padded.onnx in save_path)")
+    parser.add_argument("--output", help="a folder, in which a SavedModel is a version, one more than the highest "
+                        "there, or a file (default: saved_model, frozen.pb or padded.onnx in the checkpoint's folder)")
     parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
     return parser
+
+
+def given_flags(parser, words=None):
+    """The names of the arguments that the command line, or the list `words`, gives: not those left at their default."""
+    absent = object()
+    names = vars(parser.parse_args(words))
+    given = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(names, absent)))
+    return {name for name in names if getattr(given, name) is not absent}
+
+
+def check_flags_of_infer(arguments, given):
+    """Raises UserError where a flag of infer.py would have no effect.
+
+    Args:
+      arguments: the parsed ones.
+      given: the names of those that are given, as of `given_flags`.
+    """
+    if not arguments.top_k:
+        for flag in sorted(given & {"output", "users", "remap"}):
+            raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
+        if "seed" in given and arguments.num_ads == 2:
+            raise UserError("--seed is of the candidates drawn, and none are; give --num_ads 3 or more with it")
+        return
+    for flag in sorted(given & {"batch_size", "duration", "num_ads", "results", "seed"}):
+        raise UserError("--%s does not go with --top_k, which ranks the whole catalogue; leave one of them out" % flag)
+    if arguments.num_accelerators > 1:
+        raise UserError("--num_accelerators is %d, and --top_k ranks on one accelerator; leave one of them out"
+                        % arguments.num_accelerators)
 
 
 def _parsed(folder, parser):
     """Parses the command line of a model's script; returns (arguments, what the CSVs call the model)."""
     arguments = parser.parse_args()
-    if arguments.variant and arguments.save_path == parser.get_default("save_path"):
-        arguments.save_path = os.path.join(arguments.save_path, arguments.variant)
     return arguments, "_".join(filter(None, (os.path.basename(folder), arguments.variant)))
 
 
@@ -160,16 +188,17 @@ def build_dataset(folder, description):
 def train(folder, description, optimizer, learning_rates):
     """The command `python train.py`, of a model with a default `optimizer` and {optimizer: initial learning rate}."""
     arguments, name = _parsed(folder, train_parser(folder, description, optimizer, learning_rates))
+    if not arguments.save_path:
+        arguments.save_path = models.place_of(name).save_path
     _call("train_loop.train", models.model_class(name), _batches(folder), name, arguments)
 
 
 @_command
 def infer(folder, description):
     """The command `python infer.py`."""
-    arguments, name = _parsed(folder, infer_parser(folder, description))
-    for flag in ("output", "users", "remap"):
-        if getattr(arguments, flag) and not arguments.top_k:
-            raise UserError("--%s goes with --top_k; see infer.py --help" % flag)
+    parser = infer_parser(folder, description)
+    arguments, name = _parsed(folder, parser)
+    check_flags_of_infer(arguments, given_flags(parser))
     if arguments.top_k:
         _call("serving.ranking.recommend", models.model_class(name), name, arguments)
     else:

@@ -89,26 +89,21 @@ def replacing(path, mode="wb", **open_options):
 
 
 @contextlib.contextmanager
-def replacing_folder(path):
-    """Yields the path of a folder for the block to make, which takes the place of `path` once the block has ended well.
+def new_folder(path):
+    """Yields the path of a folder for the block to make, which becomes `path` once the block has ended well.
 
-    Raises UserError where the folder can't be written; the earlier one stays.
+    Raises UserError where the folder can't be written, or `path` is there already; what is there stays.
     """
     path = os.path.abspath(path)
-    folder, name = os.path.split(path)
-    beside, before = (os.path.join(folder, ".%s.%s" % (name, kind)) for kind in ("part", "before"))
-    for remnant in (beside, before):  # of a killed process
-        shutil.rmtree(remnant, ignore_errors=True)
-    make_folder(folder)
+    beside = os.path.join(os.path.dirname(path), ".%s.part" % os.path.basename(path))
+    shutil.rmtree(beside, ignore_errors=True)  # of a killed process
+    make_folder(os.path.dirname(path))
     with writing(path):
         try:
             yield beside
-            if os.path.exists(path):
-                os.rename(path, before)
-            os.rename(beside, path)
+            os.rename(beside, path)  # which fails where a folder with files is there
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-            shutil.rmtree(before, ignore_errors=True)
 
 
 def _open_beside(path):

@@ -21,6 +21,11 @@ class Place(typing.NamedTuple):
     def module(self):
         return "%s.model%s" % (self.folder, self.variant and "_" + self.variant)
 
+    @property
+    def save_path(self):
+        """The folder in which train.py leaves its checkpoints, unless told otherwise."""
+        return os.path.join(*filter(None, (ROOT, self.folder, "save_path", self.variant)))
+
 
 def places():
     """{what the CSVs and the scripts call a model: its `Place`}, in alphabetical order.
@@ -63,3 +68,9 @@ def model_class(name):
     if not hasattr(module, "Model"):
         raise UserError("%s has no class Model; call the model's class so" % module.__file__)
     return module.Model
+
+
+def training_flags(name):
+    """(the optimizer that the authors train a model with, {optimizer: its initial learning rate})."""
+    script = importlib.import_module(place_of(name).folder + ".train")
+    return script.OPTIMIZER, script.LEARNING_RATES

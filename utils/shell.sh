@@ -42,6 +42,25 @@ all_models() {
 # Sets FOLDER to the folder of the model $1, and VARIANT to which of its variants it is, or nothing.
 find_model() { read -r _ FOLDER VARIANT < <(all_models | grep "^$1 "); }
 
+# True where $1 is a whole number of 1 or more.
+is_count() {
+  case $1 in
+    '' | *[!0-9]* | 0*) return 1 ;;
+  esac
+}
+
+# Prints the arguments, each once, in the order in which they come first.
+each_once() {
+  local word words=
+  for word in "$@"; do
+    case " $words " in
+      *" $word "*) ;;
+      *) words="$words${words:+ }$word" ;;
+    esac
+  done
+  echo "$words"
+}
+
 # Sets what the benchmark is run with, from the environment, and MODEL_LIST to the models in MODELS, "all" spelled out.
 read_settings() {
   export MODELS=${MODELS:-din}                      # any of those that all_models finds, or all
@@ -49,21 +68,45 @@ read_settings() {
   export EPOCHS=${EPOCHS:-2}                        # passes over the training set
   export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
   export NUM_WORKERS=${NUM_WORKERS:-1}              # processes that train together, a cluster on this machine
-  case $NUM_WORKERS in
-    *[!0-9]* | 0*) fail "NUM_WORKERS is $NUM_WORKERS; give 1 or more" ;;
-  esac
-  [ -z "${TF_CONFIG:-}" ] || fail "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it"
-  local known model
+  local variable word known model
   known=$(all_models | cut -d ' ' -f 1 | tr '\n' ' ')
+  for variable in EPOCHS NUM_ACCELERATORS NUM_WORKERS; do
+    is_count "${!variable}" || fail "$variable is ${!variable}; give 1 or more"
+  done
+  set -f  # a word such as * is no pattern
+  # shellcheck disable=SC2086  # a list of words
+  BATCH_SIZES=$(each_once $BATCH_SIZES)
+  for word in ${BATCH_SIZES:-none}; do
+    is_count "$word" || fail "BATCH_SIZES has $word; give numbers, each 1 or more"
+  done
+  [ -z "${TF_CONFIG:-}" ] || fail "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it"
   MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST=${known% }; fi
-  [ -n "${MODEL_LIST// /}" ] || fail "MODELS names no model; it is 'all' or some of: ${known% }"
+  # shellcheck disable=SC2086  # a list of words
+  MODEL_LIST=$(each_once $MODEL_LIST)
+  [ -n "$MODEL_LIST" ] || fail "MODELS names no model; it is 'all' or some of: ${known% }"
   for model in $MODEL_LIST; do
     case " $known" in
       *" $model "*) ;;
       *) fail "no model $model; MODELS is 'all' or some of: ${known% }" ;;
     esac
   done
+  set +f
+}
+
+# check_arguments [ARGUMENT ...]: ends the script unless the arguments are such as train.py, or infer.py, is to be given
+# by it. Sets RANKS where they ask for rankings, which are not measured.
+check_arguments() {
+  local status=0
+  RANKS=
+  (cd "$ROOT" && "$PYTHON" -m utils.script_arguments "$(basename "$0")" "$MODEL_LIST" "$BATCH_SIZES" \
+    "$NUM_ACCELERATORS" "$@") || status=$?
+  case $status in
+    0) ;;
+    10) exit 0 ;;  # --help
+    11) RANKS=1 ;;
+    *) exit "$status" ;;
+  esac
 }
 
 # hold_lock FOLDER [ARGUMENT ...]: runs the script again, with its arguments, as the one that may work in FOLDER; returns
@@ -101,8 +144,9 @@ end_results() {
 
 # run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
 # NUM_ACCELERATORS, training by NUM_WORKERS; logs and the CSV in results/. A failure ends it with Python's status.
+# The stage `rank` is infer.py with --top_k, of what was trained at each of BATCH_SIZES.
 run_stage() {
-  local stage=$1 title=$2 model batch_size workers=1 launcher=() step
+  local stage=$1 title=$2 model batch_size workers=1 launcher=() flags=() step
   shift 2
   if [ "$stage" = train ] && [ "$NUM_WORKERS" -gt 1 ]; then
     workers=$NUM_WORKERS
@@ -118,9 +162,10 @@ run_stage() {
         continue
       fi
       find_model "$model"
+      if [ "$stage" != rank ]; then flags=(--batch_size "$batch_size" --num_accelerators "$NUM_ACCELERATORS"); fi
       # shellcheck disable=SC2086  # no flag, or one
-      (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "$stage.py" ${VARIANT:+--$VARIANT} --batch_size "$batch_size" \
-        --num_accelerators "$NUM_ACCELERATORS" --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" "$@") |
+      (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
+        --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" ${flags[@]+"${flags[@]}"} "$@") |
         tee -a "results/result_${stage}_${model}_$batch_size.txt"
       "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
     done

@@ -18,15 +18,14 @@ def main():
     parser = Parser(prog="python -m utils.show_attention", description=__doc__.splitlines()[0])
     parser.add_argument("--user", required=True, help="reviewerID, or the number that stands for one")
     parser.add_argument("--model", choices=models.names(), default="din", help="with attention (default: %(default)s)")
-    parser.add_argument("--save_path", help="folder of its checkpoints (default: what train.py takes)")
-    parser.add_argument("--dataset", default=os.path.join(ROOT, "din", "dataset.pkl"), help="default: %(default)s")
+    parser.add_argument("--save_path", help="folder of its checkpoints (default: the best of those there are)")
+    parser.add_argument("--dataset", help="default: dataset.pkl in the model's folder")
     parser.add_argument("--remap", default=REMAP, help="the original ids (default: %(default)s)")
-    parser.add_argument("--output", help="the plot, a PNG (default: attention_<reviewerID>.png in save_path)")
+    parser.add_argument("--output", help="the plot, a PNG (default: attention_<reviewerID>.png beside the checkpoint)")
     arguments = parser.parse_args()
-    place = models.place_of(arguments.model)
-    save_path = arguments.save_path or os.path.join(ROOT, place.folder, "save_path", place.variant)
+    folder = os.path.join(ROOT, models.place_of(arguments.model).folder)
 
-    dataset = read_dataset(arguments.dataset)
+    dataset = read_dataset(arguments.dataset or os.path.join(folder, "dataset.pkl"))
     names = read_names(dataset, arguments.remap)
     row = row_of_user(dataset, names, arguments.user)
     from utils.engine.scoring_graph import ScoringGraph  # TensorFlow takes seconds to load
@@ -37,11 +36,11 @@ def main():
         if graph.attention is None:
             raise UserError("%s has no attention to show; give --model one that has, such as din" % arguments.model)
         return graph
-    with restored(make, arguments.model, dataset, save_path) as (graph, session, _):
+    with restored(make, arguments.model, dataset, arguments.save_path) as (graph, session, checkpoint):
         graph.start(session)
         shown = ShownAttention(graph, dataset, names, row)
     output = arguments.output or os.path.join(
-        save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])
+        checkpoint.save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])
     with replacing(output) as file:
         shown.draw(file, arguments.model)
     print("\n".join(shown.lines()))

@@ -93,10 +93,14 @@ class Checkpoints:
         except (ValueError, RecursionError) as error:
             raise UserError("%s can't be read (%s); train again without --resume" % (path, error)) from None
 
+    def has(self, name):
+        """Whether there is a checkpoint `name`, BEST or LATEST."""
+        return os.path.exists(self._path(name) + ".index")
+
     def restore(self, session, name):
         """Restores the checkpoint `name`, BEST or LATEST; raises UserError where it is missing or does not fit."""
         path = self._path(name)
-        if not os.path.exists(path + ".index"):
+        if not self.has(name):
             raise UserError("no checkpoint %s; train first: python train.py" % path)
         try:
             with self._lock():

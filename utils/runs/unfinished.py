@@ -16,7 +16,7 @@ import sys
 
 from utils import models
 from utils.files import ROOT, Parser, replacing, run_main, set_aside
-from utils.results import KEY, PUBLISHED, RESULTS, read_rows
+from utils.results import COLUMNS, KEY, PUBLISHED, RESULTS, read_rows
 
 GO_ON = 10  # exit status of `begin`
 MARKS = ".unfinished"
@@ -63,17 +63,18 @@ def begin(folder, command, settings):
     if command != "infer":  # what other scripts have done has been moved
         marks = {}
     for mark in marks.values():
-        mark["done"] = [step for step in mark["done"] if step[0] != "infer"]
+        mark["done"] = [step for step in mark["done"] if step[0] == "train"]
     marks[command] = {"settings": settings, "done": []}
     _write_marks(folder, marks)
     return False
 
 
 def has(folder, command, step):
-    """Whether the script `command` has done `step`, [stage, model, ...], and its row is still there."""
+    """Whether the script `command` has done `step`, [stage, model, ...], and its row, if it makes one, is there."""
     stage, *values = step
     done = read_marks(folder).get(command, {"done": []})["done"]
-    return step in done and any([row[column] for column in STEP] == values for row in read_rows(folder, stage))
+    return step in done and (stage not in COLUMNS or any(
+        [row[column] for column in STEP] == values for row in read_rows(folder, stage)))
 
 
 def add(folder, command, step):
@@ -109,7 +110,7 @@ def main():
             action_parser.add_argument("models", help="separated by spaces")
             action_parser.add_argument("settings", nargs="*", help="what else the results depend on")
         elif action != "end":
-            action_parser.add_argument("stage", choices=["train", "infer"])
+            action_parser.add_argument("stage", choices=["train", "infer", "rank"])
             for column in STEP:
                 action_parser.add_argument(column)
     arguments = parser.parse_args()

@@ -8,8 +8,12 @@ Inputs are int32, outputs float32; a caller who names no signature gets `padded`
 a caller that knows its data: what does not fit is an error. `padded` takes what a server is sent. It leaves out history
 items that the model does not know, like the padding. A user without known items is ranked by the learned item bias. A
 candidate that the model does not know is given the lowest logit, probability 0.
+
+A SavedModel is a version, a number, in a folder of versions; its assets.extra/export.json says what it is of: model,
+data set, step, and the identity of the training (runs/identity.py).
 """
 import csv
+import json
 import os
 import typing
 
@@ -19,7 +23,8 @@ from utils.data.original_ids import read_names
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EmbeddingTables, ScoredItems
 from utils.engine.scoring_graph import logit_of_ids
-from utils.files import UserError, replacing, replacing_folder
+from utils.files import UserError, make_folder, new_folder, replacing
+from utils.runs.locks import waited_for
 from utils.runs.log import log
 from utils.serving.restore import restored
 from utils.tf1 import tf
@@ -106,23 +111,37 @@ def export(model_class, name, arguments):
 
     with restored(make, name, dataset, arguments.save_path) as (signatures, session, checkpoint):
         if arguments.format == "saved_model":
-            versions = arguments.output or os.path.join(arguments.save_path, "saved_model")
-            path = os.path.join(versions, str(checkpoint.step))
-            with replacing_folder(path) as folder:
-                write_saved_model(folder, session, signatures)
-                if names:
-                    write_items(os.path.join(folder, "assets.extra", "items.csv"), names, dataset.cate_list)
+            versions = arguments.output or os.path.join(checkpoint.save_path, "saved_model")
+            make_folder(versions)
+            with waited_for(os.path.join(versions, ".lock")):  # exports at the same time get versions of their own
+                path = os.path.join(versions, str(next_version(versions)))
+                with new_folder(path) as folder:
+                    write_saved_model(folder, session, signatures)
+                    extra = os.path.join(folder, "assets.extra")
+                    with replacing(os.path.join(extra, "export.json"), "w") as file:
+                        json.dump({"model": name, "dataset": dataset.name, "step": checkpoint.step,
+                                   "run": checkpoint.run}, file, indent=1)
+                    if names:
+                        write_items(os.path.join(extra, "items.csv"), names, dataset.cate_list)
         elif arguments.format == "frozen":
-            path = arguments.output or os.path.join(arguments.save_path, "frozen.pb")
+            path = arguments.output or os.path.join(checkpoint.save_path, "frozen.pb")
             graph = frozen(session, list(signatures.values()))
             with replacing(path) as file:
                 file.write(graph.SerializeToString())
         else:
-            path = arguments.output or os.path.join(arguments.save_path, "padded.onnx")
+            path = arguments.output or os.path.join(checkpoint.save_path, "padded.onnx")
             content = onnx(frozen(session, [signatures["padded"]]), signatures["padded"])
             with replacing(path) as file:
                 file.write(content)
     log("%s of %s at step %d: %s" % (arguments.format, name, checkpoint.step, path))
+
+
+def next_version(folder):
+    """The number after the highest version of the SavedModels in `folder`; 1 where there is none.
+
+    A server takes the highest. The checkpoint's step would not do: after another training the best may come sooner.
+    """
+    return 1 + max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=0)
 
 
 def write_saved_model(folder, session, signatures):

@@ -7,6 +7,7 @@ class `Ranking` in ranking.py, with the same methods: it is held to the plain gr
 import concurrent.futures
 import csv
 import importlib.util
+import os
 import typing
 
 import numpy as np
@@ -39,7 +40,9 @@ class Top(typing.NamedTuple):
 
 
 def recommend(model_class, name, arguments):
-    """Writes each test user's highest items to the CSV arguments.output, and prints how often the purchase is there.
+    """Writes each test user's highest items to a CSV, and prints how often the purchase is there.
+
+    The CSV is arguments.output, else recommendations.csv in the checkpoint's folder.
 
     Arguments as of `infer_loop.infer`. Raises UserError where the data set, its names or the checkpoint are missing or
     damaged, or don't belong together.
@@ -47,7 +50,6 @@ def recommend(model_class, name, arguments):
     dataset = read_dataset(arguments.dataset)
     test, count = dataset.test, arguments.top_k
     names = read_names(dataset, arguments.remap or REMAP)
-    output = arguments.output or "recommendations.csv"
     users = np.arange(min(arguments.users or len(test.users), len(test.users)))
     stopwatch, ranks = Stopwatch(), []
 
@@ -55,7 +57,8 @@ def recommend(model_class, name, arguments):
         return np.split(flat_histories(test, rows), np.cumsum(test.lengths[rows])[:-1])
 
     with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path, 1, cores()) as (
-            graph, session, _):
+            graph, session, checkpoint):
+        output = arguments.output or os.path.join(checkpoint.save_path, "recommendations.csv")
         graph.start(session)
         ranker = Ranker(session, graph, model_class, dataset, tried=histories_of(users[:4]))
         session.graph.finalize()

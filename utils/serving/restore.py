@@ -1,5 +1,6 @@
 """A trained model in a session."""
 import contextlib
+import os
 import typing
 
 import numpy as np
@@ -9,6 +10,8 @@ from utils.engine.session import Session
 from utils.files import UserError
 from utils.runs.checkpoints import BEST, Checkpoints
 from utils.runs.identity import check_identity
+from utils.runs.log import log
+from utils.serving.choice import best_checkpoint, named_checkpoint
 from utils.tf1 import tf
 from utils.towers import session_config
 
@@ -29,8 +32,11 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
 
     Args:
       make: a function that makes a graph, such as a `ScoringGraph`, in TensorFlow's default graph.
+      save_path: a folder; None: that of the best checkpoint where train.py and run.sh leave them, which the log names.
       num_threads: how many towers are to be side by side, or how many threads will call the session at a time.
     """
+    data = fingerprint(dataset)
+    save_path, words = (named_checkpoint(save_path), None) if save_path else best_checkpoint(name, data)
     with tf.Graph().as_default():
         graph, step = make(), tf.train.get_or_create_global_step()
         with Session(config=session_config(num_accelerators, num_threads)) as session:
@@ -38,10 +44,13 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
             state = checkpoints.state()
             run = state["run"] if state else {}  # a checkpoint from elsewhere, such as the authors', has no state
             if state:
-                check_identity(run, {"model": name, "dataset_fingerprint": fingerprint(dataset)}, save_path)
+                check_identity(run, {"model": name, "dataset_fingerprint": data}, save_path)
             checkpoints.restore(session, BEST)
             for variable in tf.global_variables():
                 if not np.isfinite(session.run(variable)).all():
                     raise UserError("the checkpoint in %s has values in %s that are not finite; train again: python "
                                     "train.py" % (save_path, variable.op.name))
-            yield graph, session, Checkpoint(save_path, int(session.run(step)), run)
+            checkpoint = Checkpoint(save_path, int(session.run(step)), run)
+            if words:
+                log("checkpoint: %s, step %d, %s" % (os.path.relpath(save_path), checkpoint.step, words))
+            yield graph, session, checkpoint
