@@ -156,7 +156,7 @@ run_stage() {
   for model in $MODEL_LIST; do
     for batch_size in $BATCH_SIZES; do
       echo "== $title $model, batch size $batch_size"
-      step=("$BEGUN_BY" "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" "$workers")
+      step=("${BEGUN_BY:-}" "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" "$workers")
       if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.runs.unfinished has "${step[@]}"; then
         echo "done before the interruption"
         continue
@@ -167,7 +167,7 @@ run_stage() {
       (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
         --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" ${flags[@]+"${flags[@]}"} "$@") |
         tee -a "results/result_${stage}_${model}_$batch_size.txt"
-      "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
+      [ -z "${BEGUN_BY:-}" ] || "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
     done
   done
 }

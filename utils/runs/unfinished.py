@@ -16,7 +16,7 @@ import sys
 
 from utils import models
 from utils.files import ROOT, Parser, replacing, run_main, set_aside
-from utils.results import COLUMNS, KEY, PUBLISHED, RESULTS, read_rows
+from utils.results import KEY, PUBLISHED, RESULTS, read_rows
 
 GO_ON = 10  # exit status of `begin`
 MARKS = ".unfinished"
@@ -70,11 +70,10 @@ def begin(folder, command, settings):
 
 
 def has(folder, command, step):
-    """Whether the script `command` has done `step`, [stage, model, ...], and its row, if it makes one, is there."""
+    """Whether the script `command` has done `step`, [stage, model, ...], and its row is still there."""
     stage, *values = step
     done = read_marks(folder).get(command, {"done": []})["done"]
-    return step in done and (stage not in COLUMNS or any(
-        [row[column] for column in STEP] == values for row in read_rows(folder, stage)))
+    return step in done and any([row[column] for column in STEP] == values for row in read_rows(folder, stage))
 
 
 def add(folder, command, step):
@@ -110,7 +109,7 @@ def main():
             action_parser.add_argument("models", help="separated by spaces")
             action_parser.add_argument("settings", nargs="*", help="what else the results depend on")
         elif action != "end":
-            action_parser.add_argument("stage", choices=["train", "infer", "rank"])
+            action_parser.add_argument("stage", choices=["train", "infer"])
             for column in STEP:
                 action_parser.add_argument(column)
     arguments = parser.parse_args()
