@@ -8,14 +8,22 @@ from utils.data.pickles import dump_parts
 from utils.files import UserError
 
 DATASET = random_dataset()
-KEYS = tuple(["%s%d" % (kind, index) for index in range(count)] for kind, count in (
-    ("asin ", DATASET.item_count), ("category ", DATASET.cate_count), ("reviewer ", DATASET.user_count)))
 
 
-def written(folder, cate_list=DATASET.cate_list, keys=KEYS):
+def keys_of(dataset):
+    return tuple(["%s%d" % (kind, index) for index in range(count)] for kind, count in (
+        ("asin ", dataset.item_count), ("category ", dataset.cate_count), ("reviewer ", dataset.user_count)))
+
+
+KEYS = keys_of(DATASET)
+
+
+def written(folder, dataset=DATASET, **changed):
+    """Writes a remap.pkl of `dataset` into `folder`, but for the parts `changed`; returns its path."""
+    parts = dict({"cate_list": dataset.cate_list, "keys": keys_of(dataset)}, **changed)
     path = str(folder / "remap.pkl")
-    dump_parts(path, [{}, cate_list, (DATASET.user_count, DATASET.item_count, DATASET.cate_count, 0), keys,
-                      {"dataset": "random"}])
+    dump_parts(path, [{}, parts["cate_list"], (dataset.user_count, dataset.item_count, dataset.cate_count, 0),
+                      parts["keys"], {"dataset": "random"}])
     return path
 
 

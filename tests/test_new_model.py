@@ -30,13 +30,13 @@ def with_my_model(project):
 
 def test_it_is_run_ranked_exported_and_reported(with_my_model, tmp_path):
     project = with_my_model
-    done = run(project, "./run.sh", "--max_steps", 30, MODELS="my_model my_model_wide", BATCH_SIZES="64")
+    done = run(project, "./run.sh", "--max_steps", 30, MODELS="my_model my_model_wide", BATCH_SIZES="32")
     assert done.returncode == 0, done.stderr
     for stage in ("train", "infer"):
         assert [row["model"] for row in rows(project, stage)] == ["my_model", "my_model_wide"]
     assert reported(project) == ["train", "infer"]
     folder = project / "my_model"
-    for flags, save_path in (([], "save_path/batch_64"), (["--wide"], "save_path/wide/batch_64")):
+    for flags, save_path in (([], "save_path/batch_32"), (["--wide"], "save_path/wide/batch_32")):
         done = run(folder, sys.executable, "infer.py", "--top_k", 3, "--remap", write_names(tmp_path), *flags)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         lines = (folder / save_path / "recommendations.csv").read_text().splitlines()

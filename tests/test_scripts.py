@@ -181,7 +181,8 @@ def test_each_ranking_is_in_its_checkpoints_folder_and_the_results_stay(project,
     trained = run(project, "./train.sh", "--max_steps", 1, **settings)
     assert trained.returncode == 0 and trained.stdout.count("== training ") == 2, trained.stderr
     (project / "results" / "results_infer.csv").write_text("earlier\n")
-    done = run(project, "./infer.sh", "--top_k", 2, "--users", 3, "--remap", write_names(tmp_path), **settings)
+    names_of_data = write_names(tmp_path, DATASET)
+    done = run(project, "./infer.sh", "--top_k", 2, "--users", 3, "--remap", names_of_data, **settings)
     assert done.returncode == 0, done.stderr
     for model, save_path in (("din_dice", "din/save_path/dice"), ("pnn", "pnn/save_path")):
         lines = (project / save_path / "batch_64" / "recommendations.csv").read_text().splitlines()
@@ -189,7 +190,7 @@ def test_each_ranking_is_in_its_checkpoints_folder_and_the_results_stay(project,
         assert (project / "results" / ("result_rank_%s_64.txt" % model)).exists()
     assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
     output = tmp_path / "top.csv"
-    done = run(project, "./infer.sh", "--top_k", 2, "--remap", write_names(tmp_path), "--output", output, MODELS="pnn",
+    done = run(project, "./infer.sh", "--top_k", 2, "--remap", names_of_data, "--output", output, MODELS="pnn",
                BATCH_SIZES="64")
     assert done.returncode == 0 and output.exists(), done.stderr
 
@@ -206,84 +207,6 @@ def test_a_crash_ends_the_script_with_its_status_leaves_no_row_and_keeps_earlier
     aside, = project.glob("results_*")
     assert [path.name for path in aside.iterdir()] == ["results_train.csv"]  # the project's own file stays
     assert (aside / "results_train.csv").read_text() == "earlier\n" and (results / "published.csv").exists()
-
-
-def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
-    """Here it is interrupted in the training of the second batch size, by a file where its checkpoints go."""
-    write_datasets(project)
-    environment = {"MODELS": "pnn", "BATCH_SIZES": "64 32", "EPOCHS": "1"}
-    in_the_way = project / "pnn" / "save_path" / "batch_32"
-    in_the_way.parent.mkdir()
-    in_the_way.write_text("")
-    assert run(project, "./run.sh", **environment).returncode == 1
-    first, = rows(project, "train")
-    in_the_way.unlink()
-    done = run(project, "./run.sh", **environment)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[:3] == ["going on with what was interrupted", "== training pnn, batch size 64",
-                         "done before the interruption"]
-    assert rows(project, "train")[0] == first and len(rows(project, "train")) == len(rows(project, "infer")) == 2
-    assert not list(project.glob("results_*"))
-    anew = run(project, "./train.sh", **environment)
-    assert anew.stdout.startswith("earlier results are in results_") and len(rows(project, "train")) == 2
-    assert reported(project) == ["train"]
-    assert run(project, "./infer.sh", **environment).returncode == 0
-    assert reported(project) == ["train", "infer"]
-
-
-INTERRUPTED = {"MODELS": "pnn", "BATCH_SIZES": "64 32", "EPOCHS": "1"}
-
-
-def interrupt_at_the_second_batch_size(project, *command):
-    """Runs a command, which ends at batch size 32 by a file where its checkpoints go; takes the file away."""
-    write_datasets(project)
-    in_the_way = project / "pnn" / "save_path" / "batch_32"
-    in_the_way.parent.mkdir()
-    in_the_way.write_text("")
-    assert run(project, *command, **INTERRUPTED).returncode == 1
-    in_the_way.unlink()
-
-
-def test_a_row_that_was_made_by_hand_is_not_taken_for_an_interrupted_scripts(project):
-    interrupt_at_the_second_batch_size(project, "./train.sh", "--lr", 0.5)
-    by_hand = run(project, sys.executable, "pnn/train.py", "--batch_size", 32, "--epochs", 1, "--lr", 0.5)
-    assert by_hand.returncode == 0, by_hand.stderr
-    done = run(project, "./train.sh", "--lr", 0.5, **INTERRUPTED)
-    assert done.stdout.count("done before the interruption") == 1
-    assert run(project, "./infer.sh", **INTERRUPTED).returncode == 0
-
-
-def test_another_command_in_between_does_not_discard_what_was_done(project):
-    interrupt_at_the_second_batch_size(project, "./train.sh")
-    assert run(project, "./infer.sh", **dict(INTERRUPTED, BATCH_SIZES="64")).returncode == 0
-    done = run(project, "./train.sh", **INTERRUPTED)
-    assert done.stdout.splitlines()[:3] == ["going on with what was interrupted", "== training pnn, batch size 64",
-                                            "done before the interruption"]
-    assert [row["batch_size"] for row in rows(project, "train")] == ["64", "32"]
-    assert not (project / "results" / ".unfinished").exists()
-
-
-def test_inference_that_was_moved_away_is_made_again_by_an_interrupted_run(project):
-    write_datasets(project)
-    settings = dict(INTERRUPTED, BATCH_SIZES="64 128")
-    (project / "pnn" / "infer.py").write_text((project / "pnn" / "infer.py").read_text().replace(
-        "    infer(__file__)", "    infer(__file__) if sys.argv[2] == '64' else sys.exit(1)"))
-    assert run(project, "./run.sh", **settings).returncode == 1
-    assert [row["batch_size"] for row in rows(project, "infer")] == ["64"]
-    assert run(project, "./infer.sh", **dict(INTERRUPTED, BATCH_SIZES="64")).returncode == 0
-    (project / "pnn" / "infer.py").write_text((project / "pnn" / "infer.py").read_text().replace(
-        " if sys.argv[2] == '64' else sys.exit(1)", ""))
-    done = run(project, "./run.sh", **settings)
-    assert done.stdout.count("done before the interruption") == 2, "the trainings, not the inference"
-    assert sorted(row["batch_size"] for row in rows(project, "infer")) == ["128", "64"]
-
-
-def test_a_script_whose_rows_were_deleted_makes_them_again(project):
-    interrupt_at_the_second_batch_size(project, "./train.sh")
-    (project / "results" / "results_train.csv").unlink()
-    done = run(project, "./train.sh", **INTERRUPTED)
-    assert "done before" not in done.stdout and len(rows(project, "train")) == 2
 
 
 @pytest.mark.parametrize("script, folder", [("run.sh", "results"), ("train.sh", "results"), ("infer.sh", "results"),
