@@ -150,11 +150,27 @@ def test_a_run_that_was_resumed_with_the_same_flags_on_the_same_machine_is_a_run
     assert row["parts"] == ""
 
 
+def test_a_run_that_is_through_is_not_credited_to_where_it_is_resumed_in_vain(folder, monkeypatch):
+    row = folder.train(*FLAGS, "--batch_size", 32, "--num_accelerators", 2)
+    monkeypatch.setattr(train_loop, "describe_device", lambda _: "another")
+    again = folder.train(*FLAGS, "--profile", "--resume")
+    assert results_of(again) == results_of(row) and len(folder.rows("train")) == 1
+
+
 def test_a_run_whose_first_part_was_an_earlier_versions_does_not_claim_it(folder):
     folder.train(*FLAGS, "--max_steps", 5)
     with_state(folder, lambda saved: (saved["run"].pop("parts"), saved["state"].pop("step_seconds")))
     row = folder.train(*FLAGS, "--resume")
-    assert row["device"].startswith("unknown + CPU ") and row["parts"].startswith("steps 1-5: batch_size unknown, ")
+    assert row["device"].startswith("unknown + CPU ") and row["parts"].startswith("steps 1-5: eval_every unknown, ")
+
+
+def test_a_run_of_an_earlier_version_is_resumed_again_and_again_and_its_rows_are_read(folder):
+    folder.train(*FLAGS, "--max_steps", 5)
+    with_state(folder, lambda saved: (saved["run"].pop("parts"), saved["state"].pop("step_seconds")))
+    for steps in (5, 7, 9):
+        row = folder.train(*FLAGS, "--resume", "--max_steps", steps)
+        assert row["eval_every"] == ("" if steps == 5 else "1000")
+    assert len(read_rows(os.path.join(folder.path, "results"), "train")) == 4
 
 
 def test_the_machines_of_all_workers_are_named(folder, monkeypatch):

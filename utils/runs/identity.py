@@ -10,6 +10,7 @@ from utils.tf1 import tf
 # Flags that all workers of a cluster must share, beside the values of `identity_of`.
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
 # What a run may go on with when it is resumed, although it began with something else.
+UNKNOWN = "unknown"
 PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "profile", "device", "tensorflow")
 
 
@@ -43,9 +44,10 @@ def with_part(parts, part):
     return earlier if same else earlier + [part]
 
 
-def unknown_part():
-    """The first part of a run of an earlier version, which did not write it down."""
-    return dict(dict.fromkeys(PART, "unknown"), step=0)
+def unknown_part(row_settings):
+    """The first part of a run of an earlier version, which did not write it down but for the size of a batch."""
+    part = {column: row_settings.get(column, UNKNOWN) for column in PART}
+    return dict(part, step=0, **dict.fromkeys(MACHINE, UNKNOWN))
 
 
 def changes_of(parts):
@@ -56,9 +58,10 @@ def changes_of(parts):
         "%s %s" % (column, part[column]) for column in columns)) for part, end in zip(parts, ends)) if columns else ""
 
 
-def joined(parts):
-    """The columns that name all machines of a run and whether it was traced, each value once, a dictionary of texts."""
-    return {column: " + ".join(dict.fromkeys(part[column] for part in parts)) for column in MACHINE + ("profile",)}
+def columns_of(parts):
+    """The columns that the parts of a run determine: its machines, each once, and the split of a batch at the end."""
+    texts = {column: " + ".join(dict.fromkeys(part[column] for part in parts)) for column in MACHINE + ("profile",)}
+    return dict(texts, **{column: parts[-1][column] for column in ("batch_size", "num_accelerators", "num_workers")})
 
 
 def training_columns(run):
@@ -69,7 +72,8 @@ def training_columns(run):
     parts = run.get("parts", [])
     return {"epochs": run.get("epochs", ""), "optimizer": run.get("optimizer", ""), "learning_rate": run.get("lr", ""),
             "seed": run.get("seed", ""), "max_steps": run.get("max_steps", ""),
-            "eval_every": parts[-1]["eval_every"] if parts else "", "parts": changes_of(parts)}
+            "eval_every": parts[-1]["eval_every"] if parts and parts[-1]["eval_every"] != UNKNOWN else "",
+            "parts": changes_of(parts)}
 
 
 def check_identity(run, expected, save_path):

@@ -61,10 +61,12 @@ class Recorder:
                 raise
             log("starting from the beginning: %s" % error)
             saved = None
-        parts = saved["run"].get("parts", [identity.unknown_part()]) if saved else []
-        present = identity.part_of_run(self._arguments, self._settings, saved["state"]["step"] if saved else 0)
-        self._run = dict(self._identity, epochs=self._arguments.epochs, max_steps=self._arguments.max_steps,
-                         parts=identity.with_part(parts, present))
+        step = saved["state"]["step"] if saved else 0
+        parts = saved["run"].get("parts", [identity.unknown_part(self._settings)]) if saved else []
+        if step < last_step:
+            parts = identity.with_part(parts, identity.part_of_run(self._arguments, self._settings, step))
+        self._run = dict(self._identity, parts=parts,
+                         epochs=self._arguments.epochs, max_steps=self._arguments.max_steps)
         if saved:
             log("resuming after step %d" % saved["state"]["step"])
             return saved["state"], saved["curve"]
@@ -146,7 +148,7 @@ class Recorder:
             self._settings, steps=state["step"], final_loss=_text(state["train_loss"]), final_gauc=_text(state["gauc"]),
             final_auc=_text(state["auc"]), best_gauc=_text(state["best_gauc"]), best_auc=_text(state["best_auc"]),
             best_step=state["best_step"], dataset_fingerprint=self._identity["dataset_fingerprint"])
-        row.update(identity.joined(self._run["parts"]), **identity.training_columns(self._run))
+        row.update(identity.columns_of(self._run["parts"]), **identity.training_columns(self._run))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
                                      state["accelerator_seconds"]))
         row.update(self._steady(Durations(state["step_seconds"])))
