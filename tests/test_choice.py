@@ -57,7 +57,7 @@ class Project:
             json.dump(state, file)
 
     def infer(self, name="din"):
-        flags = ["--results", os.path.join(self.path, "results")]
+        flags = ["--results", os.path.join(self.path, "results"), "--batch_size", "16", "--duration", "0"]
         infer(model_class(name), batches, name, infer_parser(self("."), "").parse_args(flags))
 
 

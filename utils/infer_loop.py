@@ -47,12 +47,12 @@ def infer(model_class, batches, name, arguments):
     dataset = read_dataset(arguments.dataset)
     devices = tower_devices(arguments.num_accelerators, arguments.batch_size)
     batch_size, users = arguments.batch_size * arguments.num_accelerators, len(dataset.test.users)
-    if batch_size > users:
-        raise UserError("a batch of %d is larger than the test set of %d users; lower --batch_size"
-                        % (batch_size, users))
     draw = functools.partial(draw_ads, count=arguments.num_ads - 2, item_count=dataset.item_count, seed=arguments.seed)
     with restored(lambda: ScoringGraph(model_class, dataset), name, dataset, arguments.save_path,
                   arguments.num_accelerators, len(devices)) as (graph, session, checkpoint):
+        if batch_size > users:
+            raise UserError("a batch of %d is larger than the test set of %d users; lower --batch_size"
+                            % (batch_size, users))
         scorer = Scorer(graph, session, dataset.item_count, devices)
         session.graph.finalize()
         test_batches = functools.partial(batches.test_batches, dataset.test, batch_size, arguments.num_ads, draw)
