@@ -2,6 +2,7 @@
 import csv
 import fcntl
 import os
+import re
 import subprocess
 import sys
 
@@ -20,11 +21,14 @@ FOLDERS = ("din", "deepFM", "pnn", "wide_deep")
 
 
 def run(project, *command, **environment):
-    """Runs a script in the environment that the tests run in; `environment` holds further variables."""
+    """Runs a script in the environment that the tests run in; `environment` holds further variables.
+
+    Inference is of one pass, where they don't say otherwise: the tests are to be quick.
+    """
     clean = {name: value for name, value in os.environ.items()
              if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "NUM_WORKERS", "TF_CONFIG",
-                             "RAW_DATA", "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL")}
-    clean.update(VIRTUAL_ENV=sys.prefix, **environment)
+                             "RAW_DATA", "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL", "DURATION")}
+    clean.update({"VIRTUAL_ENV": sys.prefix, "DURATION": "0"}, **environment)
     return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
 
@@ -81,6 +85,22 @@ def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(pr
         assert int(row["recommendations"]) == 6 * len(DATASET.test.users)
 
 
+def test_inference_goes_on_until_its_figure_is_steady_or_for_a_duration(project):
+    write_datasets(project)
+    settings = {"MODELS": "pnn", "BATCH_SIZES": "32", "EPOCHS": "1"}
+    assert run(project, "./train.sh", **settings).returncode == 0
+    whole_batches, users = len(DATASET.test.users) // 32, len(DATASET.test.users)
+    for duration in ("", "0.5", "0"):
+        done = run(project, "./infer.sh", DURATION=duration, **settings)
+        assert done.returncode == 0, done.stderr
+        row, = rows(project, "infer")
+        assert row["duration"] == (duration or "0")
+        count, seconds = re.search(r"\((\d+) batches in (\S+) seconds", done.stdout).groups()
+        assert (int(count) > whole_batches) == (duration != "0")
+        assert (int(row["recommendations"]) > 2 * users) == (duration == "0.5"), "the clocks else count one pass"
+        assert duration or float(row["steady_half_width"]) < 0.02 or float(seconds) > 20
+
+
 def losses(project):
     """The lines of a training's log that have its losses and evaluations."""
     log = (project / "results" / "result_train_pnn_32.txt").read_text()
@@ -113,6 +133,8 @@ def test_a_cluster_in_which_a_worker_fails_ends_with_its_error(project):
 
 @pytest.mark.parametrize("environment, error", [
     ({"NUM_WORKERS": "two"}, "NUM_WORKERS is two; give 1 or more"),
+    ({"DURATION": "long"}, "DURATION is long; give seconds, 0 or more"),
+    ({"DURATION": "-1"}, "DURATION is -1; give seconds, 0 or more"),
     ({"NUM_WORKERS": "0"}, "NUM_WORKERS is 0; give 1 or more"),
     ({"TF_CONFIG": "{}"}, "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it")])
 def test_settings_of_workers_that_the_scripts_do_not_take_are_an_error(project, environment, error):

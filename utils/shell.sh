@@ -68,11 +68,13 @@ read_settings() {
   export EPOCHS=${EPOCHS:-2}                        # passes over the training set
   export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
   export NUM_WORKERS=${NUM_WORKERS:-1}              # processes that train together, a cluster on this machine
+  export DURATION=${DURATION:-}                     # seconds of each inference; empty: until its figure is steady
   local variable word known model
   known=$(all_models | cut -d ' ' -f 1 | tr '\n' ' ')
   for variable in EPOCHS NUM_ACCELERATORS NUM_WORKERS; do
     is_count "${!variable}" || fail "$variable is ${!variable}; give 1 or more"
   done
+  [[ ${DURATION:-0} =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "DURATION is $DURATION; give seconds, 0 or more"
   set -f  # a word such as * is no pattern
   # shellcheck disable=SC2086  # a list of words
   BATCH_SIZES=$(each_once $BATCH_SIZES)
@@ -126,7 +128,7 @@ begin_results() {
   shift
   [ -z "${BEGUN_BY:-}" ] || return 0
   (cd "$ROOT" && "$PYTHON" -m utils.runs.unfinished begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
-    "$NUM_WORKERS" "$EPOCHS" "$@") || status=$?
+    "$NUM_WORKERS" "$EPOCHS" "$DURATION" "$@") || status=$?
   case $status in
     0) export GOES_ON= ;;
     10) export GOES_ON=1 ;;
@@ -163,6 +165,7 @@ run_stage() {
       fi
       find_model "$model"
       if [ "$stage" != rank ]; then flags=(--batch_size "$batch_size" --num_accelerators "$NUM_ACCELERATORS"); fi
+      if [ "$stage" = infer ] && [ -n "$DURATION" ]; then flags+=(--duration "$DURATION"); fi
       # shellcheck disable=SC2086  # no flag, or one
       (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
         --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" ${flags[@]+"${flags[@]}"} "$@") |
