@@ -12,7 +12,7 @@ from utils.reports.comparison import DIFFERENCES, RATIOS, STAGES
 from utils.reports.names import dataset_label, heading, kinds_of, machines_of, model_order
 from utils.results import RATES
 
-WIDTH, HEIGHT = 4.8, 5.4  # inches: the letters can be read where a plot fills the width of a telephone
+WIDTH, HEIGHT = 4.8, 2.7  # inches, of a panel: the letters can be read where a plot fills the width of a telephone
 MAX_MARKERS = 12  # of a curve
 NUMBER = "{x:,.10g}"  # a tick's format
 
@@ -54,8 +54,8 @@ def _against_batch_size(name, subject, results, stage, panels, label, unit):
              for line in sorted(lines, key=lambda line: (model_order(line[0]), line[1]))]
     rows, panels = results[stage], [panel for panel in panels if any(row[panel[1]] for row in results[stage])]
     sizes = sorted({float(row["batch_size"]) for row in rows})
-    image = io.BytesIO()
-    with plots.drawing(image, _title(subject, rows), WIDTH, HEIGHT, len(panels), sharex=True) as (figure, axes):
+    image, title = io.BytesIO(), _title(subject, rows)
+    with plots.drawing(image, title, WIDTH, HEIGHT * len(panels), len(panels), sharex=True) as (figure, axes):
         for axis, (title, column) in zip(axes[:, 0], panels):
             _draw(axis, lines, "batch_size", column)
             axis.set(title=title, ylabel=label, ylim=(0, 1.05 * axis.dataLim.y1 or 1))
@@ -94,7 +94,7 @@ def _curves(name, subject, lines):
     """A Plot of GAUC against step and seconds."""
     name, subject, image = "gauc_" + name, "GAUC during training, " + subject, io.BytesIO()
     title = _title(subject, [row for _, rows in lines for row in rows])
-    with plots.drawing(image, title, WIDTH, HEIGHT, len(CURVE_PANELS), sharey=True) as (figure, axes):
+    with plots.drawing(image, title, WIDTH, 2 * HEIGHT, len(CURVE_PANELS), sharey=True) as (figure, axes):
         for axis, (column, label) in zip(axes[:, 0], CURVE_PANELS):
             _draw(axis, lines, column, "gauc", MAX_MARKERS)
             axis.xaxis.set_major_locator(MaxNLocator(5))
