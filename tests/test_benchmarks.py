@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from benchmarks import floor as floor_module
 from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
@@ -177,7 +178,7 @@ def test_the_floor_holds_every_product_of_din(benchmark, candidates):
             times * (attention + mlp + once), rel=0.01)
 
 
-def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
+def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other(monkeypatch):
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 3])
         kernel = tf.get_variable("kernel", [4, 3])
@@ -193,11 +194,26 @@ def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
             return dict(zip(operands(ops), [halves, halves, (rows, 3), kernel_shape]))
         shapes = [list(shapes_at(rows).values()) for rows in (6, 10)]
         assert [multiply_adds(op, shapes_at(6)) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
+        calls = []
+
+        class RecordingSession(floor_module.Session):
+            def make_callable(self, fetches, feed_list=None):
+                def call(*values):
+                    calls.append((fetches, dict(zip(feed_list, values))))
+                return call
+        monkeypatch.setattr(floor_module, "Session", RecordingSession)
         floor = Floor(ops, shapes, tf.ConfigProto())
-        copies = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
-        assert len(copies) == 2 * len(ops)  # side by side, and one after another
+        assert len(floor.runs) == 2
         for run, index in itertools.product(floor.runs, (0, 1)):
             run(index)
+            copies, feeds = calls.pop()
+            assert [copy.type for copy in copies] == [op.type for op in ops]
+            waits = [copy.control_inputs for copy in copies]
+            assert waits == ([[], []] if run is floor.runs[0] else [[], [copies[0]]])  # side by side, one by one
+            results = floor.session.run([copy.outputs[0] for copy in copies], feeds)
+            rows = (6, 10)[index]
+            assert [result.shape for result in results] == [(2, rows // 2, rows // 2), (rows, 4)]
+            assert all(result.all() for result in results)
         floor.close()
 
 
