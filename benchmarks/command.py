@@ -19,6 +19,8 @@ def make_parser(name, description):
                         help="how often the sides alternate (default: %(default)s)")
     parser.add_argument("--seconds", type=positive_float, default=2.0,
                         help="of each side in a round, about (default: %(default)s)")
+    parser.add_argument("--ours_only", action="store_true", help="leave out the padded sides and the ratios to them, "
+                        "as for a model that benchmarks/padded.py does not have")
     add_common_arguments(parser)
     return parser
 
@@ -26,7 +28,7 @@ def make_parser(name, description):
 def add_common_arguments(parser):
     """Adds the arguments that every benchmark of the models has."""
     parser.add_argument("--threads", type=at_least(0), default=0,
-                        help="TensorFlow's, on both sides; 0: each side's own (default)")
+                        help="TensorFlow's, on all sides; 0: each side's own (default)")
     add_json_argument(parser)
 
 

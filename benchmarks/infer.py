@@ -24,7 +24,7 @@ def examples(batches):
     return [example for batch in batches for example in zip(histories(batch), map(tuple, batch.candidates.tolist()))]
 
 
-TASK = Task("infer", False, batches, padded.test_inputs, examples)
+TASK = Task("infer", False, batches, padded.test_inputs, examples, ("padded",))
 
 if __name__ == "__main__":
     run_main(lambda: run(TASK, make_parser("infer", __doc__.splitlines()[0])))

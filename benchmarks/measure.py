@@ -1,9 +1,12 @@
-"""Measuring: alternating rounds of the two sides, medians and spread.
+"""Measuring: alternating rounds of the sides, medians and spread.
 
-A round is: this project's batches, their bare matrix products, then the other side on the first of the same batches (it
-gets through fewer in the same time). Each side has a process to itself, is alone there with its memory and its threads,
-and waits while the other is measured. Rounds follow each other, so that whatever else the machine does meets both sides
-alike, and ratios are taken within a round.
+A round is: this project's batches, their bare matrix products, then each other side on the first of the same batches
+(it gets through fewer in the same time). Each side has a process to itself, is alone there with its memory and its
+threads, and waits while another is measured. Rounds follow each other, so that whatever else the machine does meets all
+sides alike, and ratios are taken within a round.
+
+The sides are `ours`, this project, and a `Task`'s padded ones: in training `padded_dense` and `padded_sparse`, the two
+codes that padded.py tells of; in inference, where these are the same, `padded`.
 """
 import collections
 import contextlib
@@ -19,8 +22,9 @@ from multiprocessing.managers import BaseManager
 import numpy as np
 
 from benchmarks.command import Table, with_spread
-from benchmarks.floor import Floor
-from benchmarks.sides import OurSide, PaddedSide, find_dataset, with_threads
+from benchmarks.padded import reference_of
+from benchmarks.sides import OurSide, PaddedSide, find_dataset
+from utils.batches import GROUP
 from utils.dataset import read_dataset
 from utils.files import UserError
 from utils.tf1 import tf
@@ -28,7 +32,6 @@ from utils.towers import describe_device
 
 WARM_UP = 5       # steps before anything is measured (fewer if slow): the first allocate memory and choose kernels
 PADDED_STEPS = 5  # the least in a round: a step's cost follows the longest history in its batch, which varies widely
-MEMORY_STEPS = 3  # steps that the peak of memory is taken over
 
 
 class Task(typing.NamedTuple):
@@ -36,8 +39,9 @@ class Task(typing.NamedTuple):
     name: str                       # of its module here; in the table and in the JSON lines
     training: bool                  # whether steps are updates; else they score
     batches: typing.Callable        # (dataset, batch_size) -> this project's batches, without end, each of batch_size
-    padded_inputs: typing.Callable  # (list of examples, batch_size) -> the other side's batches
+    padded_inputs: typing.Callable  # (list of examples, batch_size) -> a padded side's batches
     examples: typing.Callable       # (list of this project's batches) -> the list of examples in them
+    padded_sides: typing.Tuple[str, ...]  # the names of the other sides
 
 
 def histories(batch):
@@ -77,22 +81,17 @@ def linux_number(path, name):
 
 
 class Measurer:
-    """A side and its batches, in the process where it is measured: made by `in_its_process`.
+    """A side and its batches, in the process where it is measured.
 
     Args:
-      task: the name of a module with a `Task`.
-      model: one of the project's.
-      data: the path of a dataset.pkl.
+      task: a `Task`.
+      side: an `OurSide` for OurMeasurer, a `PaddedSide` for PaddedMeasurer.
+      dataset: whose batches are measured.
       batch_size: recommendations, or users, of a batch.
-      threads: TensorFlow's; 0: the side's own.
     """
 
-    side_class = None  # a subclass has it, and `_inputs(batches)`, an iterator of what its step takes
-
-    def __init__(self, task, model, data, batch_size, threads):
-        self._task = importlib.import_module("benchmarks." + task).TASK
-        self._dataset, self._batch_size, self._threads = read_dataset(data), batch_size, threads
-        self._side = self.side_class(model, self._task.training, self._dataset, batch_size, threads)
+    def __init__(self, task, side, dataset, batch_size):
+        self._task, self._side, self._dataset, self._batch_size = task, side, dataset, batch_size
         self._first_batch = next(self._batches())
 
     def _batches(self):
@@ -105,12 +104,26 @@ class Measurer:
         """As the function of that name, of the side's steps."""
         return steps_that_last(seconds, self._side.step, self._inputs(self._batches()))
 
+    def peak_memory(self):
+        """Takes the first steps, as a run does, and closes the side; returns this process's peak in MiB, or None."""
+        time_steps(self._side.step, itertools.islice(self._inputs(self._batches()), self._memory_steps()))
+        self._side.close()
+        return peak_mebibytes()
+
 
 class OurMeasurer(Measurer):
-    side_class = OurSide
+    """This project's side."""
 
     def _inputs(self, batches):
         return self._side.prefetch(batches)
+
+    def _memory_steps(self):
+        """Enough that the thread which makes batches ready holds as much as it ever does.
+
+        It makes the third group of batches while the second is trained on. Training DIN with histories of 1,000 and
+        batches of 256, the peak is 2,515 MiB after 3 steps, 2,660 after these and 2,675 after twice as many.
+        """
+        return 2 * GROUP // self._batch_size + WARM_UP
 
     def first_step(self):
         """(the variables at first by name, the result of the first batch, the recommendations in it)."""
@@ -120,15 +133,9 @@ class OurMeasurer(Measurer):
         """Makes ready for `rounds` rounds of `steps`; to be called before `measure`."""
         stream = self._inputs(self._batches())
         self._steps, self._stream = steps, itertools.chain([next(stream)], stream)  # made ready before the first round
-        ops, shapes = self._side.shapes(itertools.islice(self._batches(), steps * rounds))
-        numbers = itertools.count()
-        calls_of_batches = [[next(numbers) for _ in calls] for calls in shapes]
-        floors = [Floor(ops, list(itertools.chain(*shapes)), config)
-                  for config in (self._side.config, with_threads(tf.ConfigProto(), self._threads))]
-        ways = [lambda index, run=run: [run(call) for call in calls_of_batches[index]]
-                for floor in floors for run in floor.runs]
+        ways = self._side.floors(itertools.islice(self._batches(), steps * rounds))
         for way in ways:
-            time_steps(way, range(min(WARM_UP, len(shapes))))
+            time_steps(way, range(min(WARM_UP, steps * rounds)))
         self._floor = min(ways, key=lambda way: time_steps(way, range(steps))[0])
 
     def measure(self, number):
@@ -145,11 +152,15 @@ class OurMeasurer(Measurer):
 
 
 class PaddedMeasurer(Measurer):
-    side_class = PaddedSide
+    """A padded side."""
 
     def _inputs(self, batches):
         for batch in batches:
             yield from self._task.padded_inputs(self._task.examples([batch]), self._batch_size)
+
+    def _memory_steps(self):
+        """A few: nothing is made ready ahead. The true peak is at the longest history, and may be higher."""
+        return PADDED_STEPS
 
     def first_step(self, values):
         """The result of the first batch, given the variables `values`."""
@@ -166,79 +177,102 @@ class PaddedMeasurer(Measurer):
         return time_steps(self._side.step, self._task.padded_inputs(self._examples[number], self._batch_size))[0]
 
 
+def measurer_of(name, task, model, data, batch_size, threads):
+    """The measurer of the side `name`.
+
+    Args:
+      name: "ours", or one of the task's padded sides.
+      task: the name of a module with a `Task`.
+      model: one of the project's.
+      data: the path of a dataset.pkl.
+      batch_size: recommendations, or users, of a batch.
+      threads: TensorFlow's; 0: the side's own.
+    """
+    task, dataset = importlib.import_module("benchmarks." + task).TASK, read_dataset(data)
+    if name == "ours":
+        side = OurSide(model, task.training, dataset, batch_size, threads)
+        return OurMeasurer(task, side, dataset, batch_size)
+    side = PaddedSide(model, task.training, dataset, threads, dense=name == "padded_dense")
+    return PaddedMeasurer(task, side, dataset, batch_size)
+
+
 class _Process(BaseManager):
     """A process for one side."""
 
 
-for _measurer in (OurMeasurer, PaddedMeasurer):
-    _Process.register(_measurer.__name__, _measurer)
+_Process.register("measurer_of", measurer_of)
 
 
 @contextlib.contextmanager
-def in_its_process(measurer, *arguments):
-    """`measurer(*arguments)`, OurMeasurer's or PaddedMeasurer's, in a process that ends with the block."""
+def in_its_process(*arguments):
+    """`measurer_of(*arguments)`, in a process that ends with the block."""
     process = _Process(ctx=multiprocessing.get_context("spawn"))
     process.start()
     try:
-        yield getattr(process, measurer.__name__)(*arguments)
+        yield process.measurer_of(*arguments)
     finally:
         process.shutdown()
 
 
-def compare(task, model, data, batch_size, rounds, seconds, threads):
-    """Measures both sides and the floor in alternating rounds.
+def compare(ours, others, rounds, seconds):
+    """Measures the sides and the floor in alternating rounds.
 
     Args:
-      task: the name of a `Task`; the others as `Measurer` takes them.
+      ours: an `OurMeasurer`.
+      others: {name of a padded side: its `PaddedMeasurer`}; may be empty.
       rounds: how many.
       seconds: of each side in a round, about.
 
     Returns:
-      ({figure: [its value in each round]}, (steps of this project in a round, of the padded side), [milliseconds of
-      each step of this project]). Throughputs are in recommendations per second.
+      ({figure: [its value in each round]}, {side: its steps in a round}, [milliseconds of each step of this project]).
+      Throughputs, under the names of the sides, are in recommendations per second; `ratio_of(side)` names the ratio of
+      this project's to a side's.
 
     Raises:
       UserError: the sides compute different results.
     """
-    arguments = task, model, data, batch_size, threads
-    with in_its_process(OurMeasurer, *arguments) as ours, in_its_process(PaddedMeasurer, *arguments) as padded:
-        values, result, recommendations = ours.first_step()
-        if not np.allclose(result, padded.first_step(values), rtol=1e-3, atol=1e-3):
-            raise UserError("the two sides compute different results, so their speeds can't be compared")
-        steps = ours.steps_that_last(seconds)
-        padded_steps = min(steps, max(PADDED_STEPS, padded.steps_that_last(seconds)))
-        ours.prepare(steps, rounds)
-        padded.prepare(steps, rounds, padded_steps)
+    values, result, recommendations = ours.first_step()
+    for name, other in others.items():
+        if not np.allclose(result, other.first_step(values), rtol=1e-3, atol=1e-3):
+            raise UserError("ours and %s compute different results, so their speeds can't be compared" % name)
+    steps = {"ours": ours.steps_that_last(seconds)}
+    for name, other in others.items():
+        steps[name] = min(steps["ours"], max(PADDED_STEPS, other.steps_that_last(seconds)))
+    ours.prepare(steps["ours"], rounds)
+    for name, other in others.items():
+        other.prepare(steps["ours"], rounds, steps[name])
 
-        figures, milliseconds = collections.defaultdict(list), []
-        for number in range(rounds):
-            loop_seconds, session_seconds, floor_seconds, step_seconds = ours.measure(number)
-            figures["ours"].append(recommendations * steps / loop_seconds)
-            figures["padded"].append(recommendations * padded_steps / padded.measure(number))
-            figures["ratio"].append(figures["ours"][-1] / figures["padded"][-1])
-            figures["floor_share"].append(floor_seconds / loop_seconds)
-            figures["outside"].append(1 - session_seconds / loop_seconds)
-            milliseconds += [1000 * step for step in step_seconds]
-    return figures, (steps, padded_steps), milliseconds
+    figures, milliseconds = collections.defaultdict(list), []
+    for number in range(rounds):
+        loop_seconds, session_seconds, floor_seconds, step_seconds = ours.measure(number)
+        figures["ours"].append(recommendations * steps["ours"] / loop_seconds)
+        figures["floor_share"].append(floor_seconds / loop_seconds)
+        figures["outside"].append(1 - session_seconds / loop_seconds)
+        milliseconds += [1000 * step for step in step_seconds]
+        for name, other in others.items():
+            figures[name].append(recommendations * steps[name] / other.measure(number))
+            figures[ratio_of(name)].append(figures["ours"][-1] / figures[name][-1])
+    return figures, steps, milliseconds
 
 
-def _peak_memory(name, side, model, data, batch_sizes, threads):
-    """Runs a few steps of one side at each of `batch_sizes`, ascending; returns this process's peak after each, in MiB.
+def ratio_of(side):
+    """The name of the ratio to a padded side: `ratio_dense` to `padded_dense`, `ratio` to `padded`."""
+    return side.replace("padded", "ratio")
 
-    None where Linux does not tell. Not resource.getrusage: its peak begins with the peak of the starting process.
+
+def peak_mebibytes():
+    """This process's peak of memory in MiB; None where Linux does not tell.
+
+    Not resource.getrusage: its peak begins with the peak of the starting process.
     """
-    task = importlib.import_module("benchmarks." + name).TASK
-    dataset = read_dataset(data)
-    peaks = {}
-    for batch_size in sorted(batch_sizes):
-        a_side = {"ours": OurSide, "padded": PaddedSide}[side](model, task.training, dataset, batch_size, threads)
-        batches = list(itertools.islice(task.batches(dataset, batch_size), MEMORY_STEPS))
-        time_steps(a_side.step, a_side.prefetch(batches) if side == "ours"
-                   else task.padded_inputs(task.examples(batches), batch_size))
-        a_side.close()
-        kibibytes = linux_number("/proc/self/status", "VmHWM:")
-        peaks[batch_size] = kibibytes and kibibytes // 1024
-    return peaks
+    kibibytes = linux_number("/proc/self/status", "VmHWM:")
+    return kibibytes and kibibytes // 1024
+
+
+def _peak_memory(name, task, model, data, batch_sizes, threads):
+    """Takes the first steps of one side at each of `batch_sizes`, ascending; returns the peak after each, in MiB."""
+    return {batch_size: measurer_of(name, task, model, data, batch_size, threads).peak_memory()
+            for batch_size in sorted(batch_sizes)}
 
 
 def peak_memory(*arguments):
@@ -249,35 +283,45 @@ def peak_memory(*arguments):
 
 # ---- reporting -------------------------------------------------------------------------------------------------------
 
+def columns(task, others):
+    """The table's columns, as `Table` takes them, with the padded sides `others`."""
+    of_others = [column for side in others for column in (
+        (side.replace("_", ", "), 28, with_spread(side, ",.0f")), ("ratio", 20, with_spread(ratio_of(side), ".1f")))]
+    memory = [(side.replace("padded_", ""), 7, "{peak_memory_mib[%s]}" % side) for side in others]
+    latency = [] if task.training else [("ms, p50 / p99", 15, "{latency_ms_p50:.2f} / {latency_ms_p99:.2f}")]
+    return [("batch", 7, "{batch_size:,}"), ("ours", 34, with_spread("ours", ",.0f"))] + of_others + [
+        ("floor share", 11, "{floor_share:.1%}"), ("outside", 8, "{outside:.1%}"),
+        ("MiB, ours", 9, "{peak_memory_mib[ours]}")] + memory + latency
+
+
 def run(task, parser):
     """The command of a benchmark: a measurement for each batch size, its line in the table, its JSON line."""
     arguments = parser.parse_args()
+    others = () if arguments.ours_only else task.padded_sides
+    if others:
+        reference_of(arguments.model)
     data = find_dataset(arguments.data)
     dataset = read_dataset(data)
     examples = len(dataset.train.items if task.training else dataset.test.positives)
     if max(arguments.batch_sizes) > examples:
         raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
                         % (max(arguments.batch_sizes), examples, dataset.name))
-    columns = [
-        ("batch", 7, "{batch_size:,}"), ("ours", 34, with_spread("ours", ",.0f")),
-        ("padded", 28, with_spread("padded", ",.0f")), ("ratio", 20, with_spread("ratio", ".1f")),
-        ("floor share", 11, "{floor_share:.1%}"), ("outside", 8, "{outside:.1%}"),
-        ("MiB, ours", 9, "{peak_memory_mib[ours]}"), ("padded", 7, "{peak_memory_mib[padded]}")]
-    if not task.training:
-        columns.append(("ms, p50 / p99", 15, "{latency_ms_p50:.2f} / {latency_ms_p99:.2f}"))
-    table, device = Table(arguments.json, columns), describe_device(1)
+    table, device = Table(arguments.json, columns(task, others)), describe_device(1)
     table.title("%s, %s on %s; %s, TensorFlow %s" % (task.name, arguments.model, dataset.name, device, tf.__version__))
     table.title("Recommendations per second: median of %d rounds (lowest to highest)." % arguments.rounds)
-    memory = {side: peak_memory(task.name, side, arguments.model, data, arguments.batch_sizes, arguments.threads)
-              for side in ("ours", "padded")}
+    sides = ("ours",) + others
+    memory = {side: peak_memory(side, task.name, arguments.model, data, arguments.batch_sizes, arguments.threads)
+              for side in sides}
     for batch_size in arguments.batch_sizes:
-        figures, steps, milliseconds = compare(task.name, arguments.model, data, batch_size, arguments.rounds,
-                                               arguments.seconds, arguments.threads)
+        with contextlib.ExitStack() as processes:
+            ours, *padded = [processes.enter_context(in_its_process(
+                side, task.name, arguments.model, data, batch_size, arguments.threads)) for side in sides]
+            figures, steps, milliseconds = compare(ours, dict(zip(others, padded)), arguments.rounds, arguments.seconds)
         result = dict(
             benchmark=task.name, batch_size=batch_size,
             **{name: float(np.median(values)) for name, values in figures.items()},
             spread={name: [min(values), max(values)] for name, values in figures.items()},
-            steps=dict(zip(("ours", "padded"), steps)), rounds=arguments.rounds,
+            steps=steps, rounds=arguments.rounds,
             peak_memory_mib={side: peaks[batch_size] for side, peaks in memory.items()},
             model=arguments.model, dataset=dataset.name, threads=arguments.threads, device=device,
             tensorflow=tf.__version__)

@@ -1,9 +1,16 @@
 """The other side: the models as the original writes them, plainly, from the formulas.
 
 Every history is padded to the longest in its batch, the candidate is tiled along it and `[q, k, q - k, q * k]`
-concatenated; gradients are made dense; a step is one session call with a `feed_dict` and two more that read the step.
-It shares no layer, batch or graph with the project, only the names of the variables. Each candidate has its own
-attention, as in the authors' correction. In float64 the same formulas are the tests' oracle.
+concatenated; a step is one session call with a `feed_dict` and two more that read the step. A history is looked up once
+for all candidates of its user. Each candidate has its own attention, as in the authors' correction; where the user
+vector depends on the history alone it is computed once. It shares no layer, batch or graph with the project, only the
+names of the variables. In float64 the same formulas are the tests' oracle.
+
+"The original" is two codes, which train at different speeds, and in inference are the same:
+  sparse   the authors' code (github.com/zhougr1993/DeepInterestNetwork): the embeddings' gradients stay IndexedSlices
+           through tf.clip_by_global_norm and apply_gradients.
+  dense    its variant for several accelerators: the towers' gradients are put together by stacking them, which makes
+           them as large as the tables, with one tower as well.
 
 A new model can be compared once it stands here, too: a function of `Layers`, in `REFERENCES`.
 
@@ -90,57 +97,77 @@ class Layers:
         return tf.reshape(tf.matmul(weights, k), [-1, 128])
 
 
-def din(layers, i, k, lengths, activation=None):
-    u = layers.attention(i, k, lengths)                                         # [B, H]
-    u = layers.dense(layers.batch_normalization(u, "batch_normalization"), 128, "hist_fcn")
-    return layers.mlp([u, i, u * i], activation)
+def din(layers, candidates, k, lengths, activation=None):
+    def of_candidate(i):
+        u = layers.attention(i, k, lengths)                                     # [B, H]
+        u = layers.dense(layers.batch_normalization(u, "batch_normalization"), 128, "hist_fcn")
+        return layers.mlp([u, i, u * i], activation)
+    return [of_candidate(i) for i in candidates]
 
 
-def din_dice(layers, i, k, lengths):
-    return din(layers, i, k, lengths, layers.dice)
+def din_dice(layers, candidates, k, lengths):
+    return din(layers, candidates, k, lengths, layers.dice)
 
 
-def pnn(layers, i, k, lengths):
+def pnn(layers, candidates, k, lengths):
     u = layers.mean(k, lengths)                                                 # [B, H]
-    return layers.mlp([u, i, u * i])
+    return [layers.mlp([u, i, u * i]) for i in candidates]
 
 
-def deepFM(layers, i, k, lengths):  # noqa: N802  as its folder is called
+def deepFM(layers, candidates, k, lengths):  # noqa: N802  as its folder is called
     u = layers.mean(k, lengths)                                                 # [B, H]
-    fm = tf.stack([tf.reduce_sum(u * i, axis=1), u[:, 0] + i[:, 0]], axis=1)    # [B, 2]
-    return layers.mlp([u, i]) + tf.squeeze(layers.dense(fm, 1, "f_fm"), axis=-1)
+
+    def of_candidate(i):
+        fm = tf.stack([tf.reduce_sum(u * i, axis=1), u[:, 0] + i[:, 0]], axis=1)  # [B, 2]
+        return layers.mlp([u, i]) + tf.squeeze(layers.dense(fm, 1, "f_fm"), axis=-1)
+    return [of_candidate(i) for i in candidates]
 
 
-def wide_deep(layers, i, k, lengths):
+def wide_deep(layers, candidates, k, lengths):
     u = layers.mean(k, lengths)                                                 # [B, H]
-    wide = tf.stack([u[:, 0] * i[:, 0], u[:, 127] * i[:, 127], u[:, 64] * i[:, 64]], axis=1)  # [B, 3]
-    return layers.mlp([u, i]) + tf.squeeze(layers.dense(wide, 1, "f_wide"), axis=-1)
+
+    def of_candidate(i):
+        wide = tf.stack([u[:, 0] * i[:, 0], u[:, 127] * i[:, 127], u[:, 64] * i[:, 64]], axis=1)  # [B, 3]
+        return layers.mlp([u, i]) + tf.squeeze(layers.dense(wide, 1, "f_wide"), axis=-1)
+    return [of_candidate(i) for i in candidates]
 
 
-# Functions (layers, candidates [B, H], histories [B, T, H], their lengths [B]) -> [B] logits without item bias.
+# Functions (layers, list of candidates [B, H], histories [B, T, H], their lengths [B]) -> the list of their logits [B],
+# without item bias.
 REFERENCES = {reference.__name__: reference for reference in (din, din_dice, pnn, deepFM, wide_deep)}
 
 
-def logit(model, layers, items, histories, lengths):
-    """The score of each item, before the sigmoid.
-
-    Args:
-      model: a key of REFERENCES.
-      layers: `Layers`.
-      items: [B].
-      histories: [B, T], with any items behind the end of a history.
-      lengths: [B].
-
-    Returns:
-      [B] logits.
+def reference_of(model):
+    """The function in REFERENCES of a model.
 
     Raises:
       UserError: there is no such model here.
     """
     if model not in REFERENCES:
-        raise UserError("benchmarks/padded.py has no %s to compare with; write it there, or choose one of: %s"
-                        % (model, " ".join(REFERENCES)))
-    return REFERENCES[model](layers, layers.embed(items), layers.embed(histories), lengths) + layers.item_bias(items)
+        raise UserError("benchmarks/padded.py has no %s to compare with; write it there, measure this project alone "
+                        "with --ours_only, or choose one of: %s" % (model, " ".join(REFERENCES)))
+    return REFERENCES[model]
+
+
+def logits_of(model, layers, candidates, histories, lengths):
+    """The scores of a user's items, before the sigmoid.
+
+    Args:
+      model: a key of REFERENCES.
+      layers: `Layers`.
+      candidates: a list of items, each [B].
+      histories: [B, T], with any items behind the end of a history.
+      lengths: [B].
+
+    Returns:
+      The list of the candidates' logits, each [B].
+
+    Raises:
+      UserError: there is no such model here.
+    """
+    embedded = [layers.embed(items) for items in candidates]
+    scores = reference_of(model)(layers, embedded, layers.embed(histories), lengths)
+    return [score + layers.item_bias(items) for score, items in zip(scores, candidates)]
 
 
 # ---- the side of the benchmarks --------------------------------------------------------------------------------------
@@ -184,13 +211,14 @@ class PaddedModel:
       name: a key of REFERENCES.
       catalogue: a `Catalogue`, or a data set.
       optimizer: "sgd" or "adam"; None for a graph that only scores.
+      dense: whether gradients are made dense before they are clipped.
 
     Attributes:
       logits: [B] logits of the first candidates; `loss`, [], is their mean cross-entropy.
-      variables: the trainable variables; `gradients` are the loss's, dense.
+      variables: the trainable variables; `gradients` are the loss's, before clipping.
     """
 
-    def __init__(self, name, catalogue, optimizer=None):
+    def __init__(self, name, catalogue, optimizer=None, dense=False):
         self.i = tf.placeholder(tf.int32, [None])           # [B] items to train on; in inference the positives
         self.j = tf.placeholder(tf.int32, [None])           # [B] the negatives
         self.y = tf.placeholder(tf.float32, [None])         # [B] labels
@@ -200,14 +228,17 @@ class PaddedModel:
         self.global_step = tf.train.get_or_create_global_step()
         layers = Layers(_variable, tf.constant(catalogue.cate_list, tf.int32), catalogue.cate_count)
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-            self.logits, self.other_logits = (logit(name, layers, items, self.histories, self.lengths)
-                                              for items in (self.i, self.j))
+            self.logits, self.other_logits = logits_of(name, layers, [self.i, self.j], self.histories, self.lengths)
         self.variables = tf.trainable_variables()
         if optimizer:
             self.loss = tf.reduce_mean(
                 tf.nn.sigmoid_cross_entropy_with_logits(labels=self.y, logits=self.logits))
-            # The original puts its towers' gradients together by stacking them, which makes them dense.
-            self.gradients = [tf.convert_to_tensor(gradient) for gradient in tf.gradients(self.loss, self.variables)]
+            self.gradients = tf.gradients(self.loss, self.variables)
+            if dense:
+                self.gradients = [tf.convert_to_tensor(gradient) for gradient in self.gradients]
+            # The authors clip what tf.gradients returns. Of IndexedSlices TensorFlow then takes the norm of the values,
+            # in which a row stands as often as the batch looks it up: squares are added, not the square of the sum. So
+            # the two codes shrink by different factors where they clip, and make the same update where they don't.
             clipped, _ = tf.clip_by_global_norm(self.gradients, 5)
             self.train_op = OPTIMIZERS[optimizer](self.learning_rate).apply_gradients(
                 zip(clipped, self.variables), self.global_step)

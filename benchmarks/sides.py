@@ -1,4 +1,5 @@
-"""The two sides of the benchmarks, this project and the padded models; and the data that they are given."""
+"""The sides of the benchmarks, this project and the padded models; and the data that they are given."""
+import itertools
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 # the first one, and the floor could not try others than the model's.
 os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"
 
-from benchmarks.floor import operands, products
+from benchmarks.floor import Floor, operands, products
 from benchmarks.padded import PaddedModel
 from utils import models
 from utils.batches import prefetch
@@ -126,8 +127,9 @@ class OurSide:
                 self.graph = TrainingGraph(models.model_class(model), dataset, optimizer, shards=len(devices))
             else:
                 self.graph = ScoringGraph(models.model_class(model), dataset)
-            self.config = with_threads(session_config(1, len(devices)), threads)
-            self.session = ClockedSession(Session(config=self.config))
+            self._configs = [with_threads(config, threads)
+                             for config in (session_config(1, len(devices)), tf.ConfigProto())]
+            self.session = ClockedSession(Session(config=self._configs[0]))
             self.session.run(tf.global_variables_initializer())
             self.graph.start(self.session)
             if training:
@@ -153,18 +155,34 @@ class OurSide:
         return ops, [[[tuple(shape.tolist()) for shape in shapes] for shapes in calls]
                      for calls in self.session.observe(tensors, self.step, self.prefetch(batches))]
 
+    def floors(self, batches):
+        """Ways to compute the bare matrix products of `batches`, functions of a batch's index, after a first step.
+
+        They differ in the session's threads, the model's and TensorFlow's choice, and in the products' order. Whichever
+        is the fastest is the floor.
+        """
+        ops, shapes = self.shapes(batches)
+        numbers = itertools.count()
+        calls_of_batches = [[next(numbers) for _ in calls] for calls in shapes]
+        floors = [Floor(ops, list(itertools.chain(*shapes)), config) for config in self._configs]
+        return [lambda index, run=run: [run(call) for call in calls_of_batches[index]]
+                for floor in floors for run in floor.runs]
+
     def close(self):
         self.session.close()
 
 
 class PaddedSide:
-    """The other side, in a graph and session of its own; `step` as in `OurSide`, on batches of padded.py."""
+    """Another side, in a graph and session of its own; `step` as in `OurSide`, on batches of padded.py.
 
-    def __init__(self, model, training, dataset, batch_size, threads=0):
+    `dense` says which of the original's codes trains, as PaddedModel takes it; the other arguments are OurSide's.
+    """
+
+    def __init__(self, model, training, dataset, threads=0, dense=False):
         optimizer, rates = training_flags(model)
         with tf.Graph().as_default():
             tf.set_random_seed(SEED)
-            self.model = PaddedModel(model, dataset, optimizer if training else None)
+            self.model = PaddedModel(model, dataset, optimizer if training else None, dense)
             self.session = tf.Session(config=with_threads(
                 tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)), threads))
             self.session.run(tf.global_variables_initializer())

@@ -1,6 +1,8 @@
 """Training throughput: this project against the original's way, in one run.
 
     python -m benchmarks.train --data full
+
+The original's way is two codes, `padded_dense` and `padded_sparse`, which padded.py tells of.
 """
 import itertools
 
@@ -25,7 +27,7 @@ def examples(batches):
         histories(batch), batch.candidates[:, 0].tolist(), batch.labels[:, 0].tolist())]
 
 
-TASK = Task("train", True, batches, padded.train_inputs, examples)
+TASK = Task("train", True, batches, padded.train_inputs, examples, ("padded_dense", "padded_sparse"))
 
 if __name__ == "__main__":
     run_main(lambda: run(TASK, make_parser("train", __doc__.splitlines()[0])))

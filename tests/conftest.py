@@ -1,10 +1,11 @@
-"""Fixtures: real data where it is at hand, a model's folder, copies of the project and of its downloader."""
+"""Fixtures: real data where it is at hand, a model's folder, copies of the project and of its downloader, a clock."""
 import gzip
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -33,6 +34,27 @@ def beauty(tmp_path_factory):
         done = run_script(*command, env={"SKIP_CHECKSUM": "1"})
         assert done.returncode == 0, done.stderr
     return folder
+
+
+class Clock:
+    """time.perf_counter, in its stead: it goes by what is spent alone."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def spend(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A `Clock` that everything reads which calls time.perf_counter."""
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ It is written without the project's layers, batches or graphs. Axes: B recommend
 """
 import numpy as np
 
-from benchmarks.padded import Layers, logit
+from benchmarks.padded import Layers, logits_of
 from utils.tf1 import tf
 
 
@@ -36,4 +36,5 @@ def logits(model, variables, cate_list, histories, candidates):
       [B] float64 tensor.
     """
     layers = Layers(lambda name, *_: variables[name], tf.constant(cate_list, tf.int32), cate_count=None)
-    return logit(model, layers, tf.constant(candidates, tf.int32), *map(tf.constant, padded(histories)))
+    score, = logits_of(model, layers, [tf.constant(candidates, tf.int32)], *map(tf.constant, padded(histories)))
+    return score

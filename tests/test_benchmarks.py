@@ -1,4 +1,4 @@
-"""The benchmarks: the padded side is right, the floor is whole, and the commands say what they measured."""
+"""The benchmarks: the padded sides are right, the floor is whole, and the commands say what they measured."""
 import contextlib
 import itertools
 import json
@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from benchmarks import floor as floor_module
 from benchmarks import infer as infer_benchmark
 from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
@@ -26,11 +27,11 @@ DATASET = random_dataset(users=80)
 
 
 @contextlib.contextmanager
-def padded_model(name, case, optimizer):
+def padded_model(name, case, dense):
     """A padded model with the golden files' sizes and variables."""
     catalogue = Catalogue(case["sizes"]["item_count"], case["sizes"]["cate_count"], case["cate_list"])
     with tf.Graph().as_default(), tf.Session() as session:
-        model = padded.PaddedModel(name, catalogue, optimizer)
+        model = padded.PaddedModel(name, catalogue, case["expected"]["optimizer"]["name"], dense)
         session.run(tf.global_variables_initializer())
         model.start(session)
         model.load({name: np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, shape)
@@ -38,25 +39,83 @@ def padded_model(name, case, optimizer):
         yield model
 
 
+def gradients_of(model, inputs):
+    """The gradients of a padded model's loss, in the order of its variables: arrays, or IndexedSlicesValue."""
+    return model.session.run(model.gradients, dict(zip((model.i, model.y, model.histories, model.lengths), inputs)))
+
+
+def in_full(gradient, variable):
+    """`gradient` as an array of its variable's shape."""
+    if isinstance(gradient, np.ndarray):
+        return gradient
+    full = np.zeros(variable.shape.as_list())
+    np.add.at(full, gradient.indices, gradient.values)
+    return full
+
+
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
 @pytest.mark.parametrize("name", sorted(padded.REFERENCES))
-def test_the_padded_side_equals_the_golden_values(name):
+def test_the_padded_sides_equal_the_golden_values(name, dense):
     case = golden(name)
     batch, expected = case["batch"], case["expected"]
-    with padded_model(name, case, expected["optimizer"]["name"]) as model:
+    with padded_model(name, case, dense) as model:
         inputs, = padded.train_inputs(list(zip(batch["hist"], batch["i"], batch["y"])), 4)
         pairs, = padded.test_inputs(list(zip(batch["hist"], zip(batch["i"], batch["j"]))), 4)
         scores = sigmoid(model.score(pairs))
         np.testing.assert_allclose(scores[:, 0], expected["score_pos"], atol=1e-5)
         np.testing.assert_allclose(scores[:, 1], expected["score_neg"], atol=1e-5)
-        placeholders = model.i, model.y, model.histories, model.lengths
-        gradients = model.session.run(model.gradients, dict(zip(placeholders, inputs)))
         assert {variable.op.name for variable in model.variables} == set(expected["gradients"])
-        for variable, gradient in zip(model.variables, gradients):
-            assert np.linalg.norm(gradient) == pytest.approx(
+        for variable, gradient in zip(model.variables, gradients_of(model, inputs)):
+            assert np.linalg.norm(in_full(gradient, variable)) == pytest.approx(
                 expected["gradients"][variable.op.name]["l2"], rel=1e-3, abs=1e-9), variable.op.name
         losses = [model.train(inputs, expected["optimizer"]["lr"]) for _ in range(5)]
         np.testing.assert_allclose(losses, expected["losses_5_steps"], atol=1e-5)
         np.testing.assert_allclose(model.score(pairs)[:, 0], expected["logits_after_5_steps"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name, of_loss, of_scores", [
+    ("din", 4 + 1 + 3, 2 * (4 + 1 + 3)), ("pnn", 1 + 3, 1 + 2 * 3),
+    ("deepFM", 1 + 3 + 1, 1 + 2 * (3 + 1)), ("wide_deep", 1 + 3 + 1, 1 + 2 * (3 + 1))])
+def test_a_padded_side_computes_once_what_candidates_share_and_trains_on_one_alone(name, of_loss, of_scores):
+    """Products: DIN's attention has four, its u one more, the others' u one; an MLP has three, FM and wide one."""
+    with tf.Graph().as_default():
+        model = padded.PaddedModel(name, DATASET, "sgd")
+        assert len(products([model.loss])) == of_loss
+        assert len(products([model.logits, model.other_logits])) == of_scores
+        look_ups = [op for op in model.histories.consumers() if "Gather" in op.type]
+        assert len(look_ups) == 2  # of the items, and of their categories
+
+
+CLIP_INPUTS = [3, 4], [1, 0], np.array([[7, 7, 7, 7], [7, 7, 0, 0]]), [4, 2]  # item 7 is looked up six times
+
+
+@pytest.mark.parametrize("steepness, clips", [(1, False), (1000, True)])
+def test_the_authors_code_clips_by_the_norm_of_rows_looked_up_and_its_dense_variant_by_that_of_their_sums(
+        steepness, clips):
+    norms, changes = [], []
+    for dense in (True, False):
+        with padded_model("pnn", golden("pnn"), dense) as model:
+            last_kernel, = [variable for variable in model.variables if variable.op.name == "f3/kernel"]
+            last_kernel.load(steepness * model.session.run(last_kernel), model.session)
+            gradients = gradients_of(model, CLIP_INPUTS)
+            assert {variable.op.name for variable, gradient in zip(model.variables, gradients)
+                    if not isinstance(gradient, np.ndarray)} == (
+                        set() if dense else {"item_emb_w", "cate_emb_w", "item_b"})
+            norms.append(np.sqrt(sum(np.sum(np.square(getattr(gradient, "values", gradient), dtype=np.float64))
+                                     for gradient in gradients)))
+            before = model.session.run(model.variables)
+            model.train(CLIP_INPUTS, 1.0)
+            changes.append([new - old for old, new in zip(before, model.session.run(model.variables))])
+            for variable, change, gradient in zip(model.variables, changes[-1], gradients):
+                shrunk = in_full(gradient, variable) * 5 / max(norms[-1], 5)
+                np.testing.assert_allclose(change, -shrunk, rtol=1e-3, atol=5e-5 if clips else 1e-6,
+                                           err_msg=variable.op.name)
+    if clips:
+        assert 5 < norms[1] < 0.995 * norms[0]
+    else:
+        assert max(norms) < 5
+        for of_dense, of_sparse in zip(*changes):
+            np.testing.assert_allclose(of_dense, of_sparse, atol=1e-6)
 
 
 def same_batches(benchmark, batch_size, count):
@@ -67,17 +126,22 @@ def same_batches(benchmark, batch_size, count):
 
 
 @pytest.mark.parametrize("name", sorted(padded.REFERENCES))
-def test_both_sides_give_the_same_losses_updates_and_scores(name):
-    ours, other = OurSide(name, True, DATASET, 24), PaddedSide(name, True, DATASET, 24)
-    with contextlib.closing(ours), contextlib.closing(other):
-        other.model.load(ours.values())
+def test_all_sides_give_the_same_losses_updates_and_scores(name):
+    ours = OurSide(name, True, DATASET, 24)
+    others = [PaddedSide(name, True, DATASET, dense=dense) for dense in (True, False)]
+    with contextlib.closing(ours), contextlib.closing(others[0]), contextlib.closing(others[1]):
+        for other in others:
+            other.model.load(ours.values())
         for batch, inputs in zip(*same_batches(train_benchmark, 24, 3)):
-            assert ours.first_step(batch) == pytest.approx(other.step(inputs), rel=1e-5)
+            loss = ours.first_step(batch)
+            assert [other.step(inputs) for other in others] == pytest.approx([loss, loss], rel=1e-5)
         values = ours.values()
-        for variable, value in zip(other.model.variables, other.session.run(other.model.variables)):
-            np.testing.assert_allclose(values[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
-        for batch, inputs in zip(*same_batches(infer_benchmark, 10, 2)):
-            np.testing.assert_allclose(ours.graph.score(batch), other.model.score(inputs), atol=1e-3)
+        batches_and_inputs = list(zip(*same_batches(infer_benchmark, 10, 2)))
+        for other in others:
+            for variable, value in zip(other.model.variables, other.session.run(other.model.variables)):
+                np.testing.assert_allclose(values[variable.op.name], value, atol=2e-4, err_msg=variable.op.name)
+            for batch, inputs in batches_and_inputs:
+                np.testing.assert_allclose(ours.graph.score(batch), other.model.score(inputs), atol=1e-3)
 
 
 @pytest.mark.parametrize("benchmark", [train_benchmark, infer_benchmark])
@@ -114,7 +178,7 @@ def test_the_floor_holds_every_product_of_din(benchmark, candidates):
             times * (attention + mlp + once), rel=0.01)
 
 
-def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
+def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other(monkeypatch):
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 3])
         kernel = tf.get_variable("kernel", [4, 3])
@@ -130,11 +194,26 @@ def test_the_floor_computes_each_needed_product_of_a_graph_and_no_other():
             return dict(zip(operands(ops), [halves, halves, (rows, 3), kernel_shape]))
         shapes = [list(shapes_at(rows).values()) for rows in (6, 10)]
         assert [multiply_adds(op, shapes_at(6)) for op in ops] == [2 * 3 * 3 * 3, 6 * 3 * 4]
+        calls = []
+
+        class RecordingSession(floor_module.Session):
+            def make_callable(self, fetches, feed_list=None):
+                def call(*values):
+                    calls.append((fetches, dict(zip(feed_list, values))))
+                return call
+        monkeypatch.setattr(floor_module, "Session", RecordingSession)
         floor = Floor(ops, shapes, tf.ConfigProto())
-        copies = [op for op in floor.session.graph.get_operations() if op.type in {op.type for op in ops}]
-        assert len(copies) == 2 * len(ops)  # side by side, and one after another
+        assert len(floor.runs) == 2
         for run, index in itertools.product(floor.runs, (0, 1)):
             run(index)
+            copies, feeds = calls.pop()
+            assert [copy.type for copy in copies] == [op.type for op in ops]
+            waits = [copy.control_inputs for copy in copies]
+            assert waits == ([[], []] if run is floor.runs[0] else [[], [copies[0]]])  # side by side, one by one
+            results = floor.session.run([copy.outputs[0] for copy in copies], feeds)
+            rows = (6, 10)[index]
+            assert [result.shape for result in results] == [(2, rows // 2, rows // 2), (rows, 4)]
+            assert all(result.all() for result in results)
         floor.close()
 
 
@@ -172,7 +251,11 @@ def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_s
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(result["benchmark"], result["batch_size"]) for result in results] == [(name, size) for size in batch_sizes]
     for result in results:
-        for figure in ("ours", "padded", "ratio", "floor_share"):
+        others = ["padded_dense", "padded_sparse"] if name == "train" else ["padded"]
+        ratios = [other.replace("padded", "ratio") for other in others]
+        assert set(result["spread"]) == {"ours", "floor_share", "outside", *others, *ratios}
+        assert set(result["steps"]) == set(result["peak_memory_mib"]) == {"ours", *others}
+        for figure in ["ours", "floor_share"] + others + ratios:
             low, high = result["spread"][figure]
             assert 0 < low <= result[figure] <= high, figure
         assert 0 <= result["outside"] < 1
@@ -184,12 +267,43 @@ def test_a_json_line_per_batch_size_with_the_table_beside_it(data, name, batch_s
 
 def test_without_json_the_table_is_what_is_printed(data, capsys, monkeypatch):
     monkeypatch.setattr(measure, "peak_memory", lambda *_: {8: None})  # as where the system does not tell
-    monkeypatch.setattr(sys, "argv", ["train", "--data", str(data / "dataset.pkl"), "--model", "deepFM",
+    monkeypatch.setattr(sys, "argv", ["infer", "--data", str(data / "dataset.pkl"), "--model", "deepFM",
                                       "--batch_sizes", "8", "--rounds", "1", "--seconds", "0.05"])
-    measure.run(train_benchmark.TASK, make_parser("train", ""))
+    measure.run(infer_benchmark.TASK, make_parser("infer", ""))
     title, _, heading, row = capsys.readouterr().out.splitlines()
-    assert title.startswith("train, deepFM on random; ") and tf.__version__ in title
+    assert title.startswith("infer, deepFM on random; ") and tf.__version__ in title
     assert heading.split()[:3] == ["batch", "ours", "padded"] and row.split()[0] == "8"
+
+
+@pytest.fixture
+def without_padded_pnn(monkeypatch):
+    """pnn is as a model that padded.py does not have: one that a user adds."""
+    monkeypatch.delitem(padded.REFERENCES, "pnn")
+
+
+def test_a_model_without_a_padded_form_is_an_error_before_anything_is_measured_or_printed(
+        data, without_padded_pnn, capsys, monkeypatch):
+    monkeypatch.setattr(measure, "peak_memory", None)
+    monkeypatch.setattr(sys, "argv", ["train", "--data", str(data), "--model", "pnn", "--batch_sizes", "8"])
+    with pytest.raises(UserError) as raised:
+        measure.run(train_benchmark.TASK, make_parser("train", ""))
+    assert str(raised.value) == (
+        "benchmarks/padded.py has no pnn to compare with; write it there, measure this project alone with --ours_only, "
+        "or choose one of: din din_dice deepFM wide_deep")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_model_without_a_padded_form_is_measured_with_ours_only(data, without_padded_pnn, capsys, monkeypatch):
+    monkeypatch.setattr(measure, "peak_memory", lambda side, *_: {8: {"ours": 77}[side]})
+    monkeypatch.setattr(sys, "argv", ["train", "--data", str(data), "--model", "pnn", "--batch_sizes", "8", "--rounds",
+                                      "1", "--seconds", "0.05", "--ours_only", "--json"])
+    measure.run(train_benchmark.TASK, make_parser("train", ""))
+    output, table = capsys.readouterr()
+    result = json.loads(output)
+    assert set(result["spread"]) == {"ours", "floor_share", "outside"} and result["ours"] > 0
+    assert result["peak_memory_mib"] == {"ours": 77} and set(result["steps"]) == {"ours"}
+    assert not {"padded", "ratio"} & {word.split("_")[0] for word in result}
+    assert table.splitlines()[2].split() == "batch ours floor share outside MiB, ours".split()
 
 
 @pytest.mark.parametrize("flags, error", [

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from benchmarks import prepare as benchmark
 from benchmarks.raw_cut import cut
 from tests.helpers import run_script
 from utils.data.purchases import Sizes
@@ -38,8 +39,42 @@ def test_every_step_has_a_line_with_both_sides_and_their_ratio(raw):
         assert line["ours"] > 0 and line["plain"] > 0 and line["ratio"] == line["plain"] / line["ours"]
         assert all(memory > 0 for memory in line["peak_memory_mib"].values())
         assert line["machine"] and line["python"]
+        assert line["ours_seconds_per_million_reviews"] == pytest.approx(line["ours"] * 1e6 / 1600)
+        assert line["ours_seconds_per_gigabyte"] == pytest.approx(line["ours"] * 1e9 / line["raw_bytes"])
         assert (line["batch_size"], line["padded"], line["floor_share"]) == (None, line["plain"], None)
     assert "ast.literal_eval" in table and all(step in table for step in STEPS)
+
+
+def test_every_figure_is_of_the_seconds_and_peaks_of_its_steps(monkeypatch):
+    """The rounds last once, twice and four times these seconds here, and ten and thirty times on the other side."""
+    steps = [("convert", 2, 100), ("remap", 1, 300), ("build", 0.5, 200), ("build", 1, 210), ("build", 1.5, 200),
+             ("build", 2, 200), ("load", 0.25, 400)]
+    scales = {"ours": [1, 2, 4], "plain": [10, 30]}
+
+    def run_python(side, index):
+        number = len([call for call in calls if call == (side, index)])
+        calls.append((side, index))
+        return "", steps[index][1] * scales[side][number], steps[index][2] + (1000 if side == "plain" else number)
+    calls = []
+    monkeypatch.setattr(benchmark, "commands", lambda side, *_: [
+        (name, [side, index]) for index, (name, _, _) in enumerate(steps)])
+    monkeypatch.setattr(benchmark, "run_python", run_python)
+    monkeypatch.setattr(benchmark, "digest", lambda path: "the same")
+    seconds, peaks = benchmark.measure("raw", False, rounds=3, plain_rounds=2)
+    assert calls[:4] == [("ours", 0), ("plain", 0), ("ours", 1), ("plain", 1)]  # step by step, in turn
+    for step, first, peak in (("convert", 2, 100), ("remap", 1, 300), ("build", 1.25, 210), ("four builds", 5, 210),
+                              ("total", 8, 300), ("load", 0.25, 400)):
+        assert benchmark.figures(step, seconds, peaks) == {
+            "ours": 2 * first, "plain": 20 * first, "ratio": 12.5,
+            "spread": {"ours": [first, 4 * first], "plain": [10 * first, 30 * first], "ratio": [10, 15]},
+            "peak_memory_mib": {"ours": peak + 2, "plain": peak + 1000}}, step
+
+
+def test_sides_that_make_different_examples_are_an_error(monkeypatch):
+    monkeypatch.setattr(benchmark, "run_python", lambda *_: ("", 1, 1))
+    monkeypatch.setattr(benchmark, "digest", str)
+    with pytest.raises(UserError, match="the two sides make different examples"):
+        benchmark.measure("raw", False, rounds=1, plain_rounds=1)
 
 
 def test_this_side_alone_is_measured_on_shares_of_the_users(raw):
