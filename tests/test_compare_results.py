@@ -139,7 +139,7 @@ def test_inference_with_another_training_is_not_compared_whether_the_training_is
 
 @pytest.mark.parametrize("changes, flags", [
     ({"num_ads": "100", "recommendations": "1000000"}, "ads 2 and 100; recommendations 20000 and 1000000"),
-    ({"candidate_seed": "5"}, "candidate seed none and 5"), ({"duration": "5"}, "duration 0 and 5"),
+    ({"candidate_seed": "5"}, "candidate seed none and 5"), ({"duration": "5"}, "duration steady and 5"),
     ({"trained_batch_size": "512"}, "trained batch size 256 and 512"), ({"eval_every": "5"}, "trained with eval every "
                                                                         "1000 and 5")])
 def test_inference_that_was_made_otherwise_is_not_compared(comparison, changes, flags):

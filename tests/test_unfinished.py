@@ -52,6 +52,17 @@ def test_another_command_in_between_does_not_discard_what_was_done(project):
     assert not (project / "results" / ".unfinished").exists()
 
 
+def test_a_script_that_another_takes_the_results_of_is_given_up_and_said_to_be(project):
+    interrupt_at_the_second_batch_size(project, "./train.sh")
+    other = run(project, "./train.sh", "--max_steps", 1, **dict(INTERRUPTED, BATCH_SIZES="64"))
+    lines = other.stdout.splitlines()
+    assert lines[0].startswith("earlier results are in results_")
+    assert lines[1] == "train.sh, which was interrupted, is given up: what it did is there, too"
+    again = run(project, "./train.sh", **INTERRUPTED)
+    assert again.stdout.startswith("earlier results are in results_") and "given up" not in again.stdout
+    assert "starting from the beginning" not in again.stdout, "there is nothing to go on with, and nothing wrong"
+
+
 def test_inference_that_was_moved_away_is_made_again_by_an_interrupted_run(project):
     write_datasets(project)
     settings = dict(INTERRUPTED, BATCH_SIZES="64 128")

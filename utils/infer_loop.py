@@ -14,7 +14,7 @@ from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
 from utils.results import STEADY, add_rows, report_throughput
 from utils.runs.identity import settings, training_columns
-from utils.runs.log import log
+from utils.runs.log import log, warn
 from utils.runs.steady import half_width, steady_columns
 from utils.serving.restore import restored
 from utils.serving.scoring import Scorer
@@ -25,6 +25,7 @@ WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kern
 STEADY_SECONDS = 2, 30     # the least and the most that scoring goes on for until its figure is steady
 STEADY_HALF_WIDTH = 0.02   # of the 95% interval of a steady figure, as a part of it
 CHECK_EVERY = 0.25         # seconds between two looks at whether it is
+STEADILY = "steady"        # in the column `duration`: until the figure is
 
 
 class Measurements(typing.NamedTuple):
@@ -69,7 +70,8 @@ def infer(model_class, batches, name, arguments):
     log("Latency per batch in milliseconds: p50 %.3f, p90 %.3f, p99 %.3f" % (p50, p90, p99))
     row = dict(settings(name, dataset, arguments, describe_device(arguments.num_accelerators)),
                latency_ms_p50="%.3f" % p50, latency_ms_p99="%.3f" % p99, gauc="%.6f" % gauc, auc="%.6f" % auc,
-               checkpoint_step=checkpoint.step, num_ads=arguments.num_ads, duration="%g" % (arguments.duration or 0),
+               checkpoint_step=checkpoint.step, num_ads=arguments.num_ads,
+               duration=STEADILY if arguments.duration is None else "%g" % arguments.duration,
                candidate_seed=arguments.seed if arguments.num_ads > 2 else "",
                trained_batch_size=checkpoint.run.get("global_batch_size", ""), dataset_fingerprint=fingerprint(dataset),
                **training_columns(checkpoint.run))
@@ -80,6 +82,9 @@ def infer(model_class, batches, name, arguments):
     log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d batches in %.1f seconds%s)" % (
         tuple(row[column] for column in STEADY) + (len(measured.laps), sum(measured.laps), (
             "; its 95%% interval is +-%.1f%%" % (100 * width) if np.isfinite(width) else ""))))
+    if arguments.duration is None and not width < STEADY_HALF_WIDTH:
+        warn("the steady figure is not known to %g%% after %d seconds; the machine is busy with other work, or its "
+             "speed changes" % (100 * STEADY_HALF_WIDTH, sum(measured.laps)))
     add_rows(arguments.results, {"infer": [row]})
 
 

@@ -40,7 +40,7 @@ CURVES_COLUMNS = KEY + POINT + FLAGS["curves"] + MACHINE
 COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # by stage
 FIRST_COLUMNS = {"train": 23, "infer": 17, "curves": 12}  # how many the earliest version wrote, with num_workers
 TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow", "profile", "parts", "dataset_fingerprint",
-         "data", "metric", "settings", "source")  # no figures
+         "duration", "data", "metric", "settings", "source")  # no figures
 
 PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
 PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")

@@ -178,7 +178,7 @@ def _differences(stage, *rows):
     columns = FLAGS[stage]
     if stage == "train":
         columns += ("steps", "recommendations")
-    elif not all(float(row["duration"] or 0) for row in rows):  # that count what was scored in a time
+    elif any(row["duration"] in ("", "0", "steady") for row in rows):  # the others count what was scored in a time
         columns += ("recommendations",)
     texts = []
     for column in columns:

@@ -59,7 +59,7 @@ class Recorder:
         except UserError as error:
             if not lenient:
                 raise
-            log("starting from the beginning: %s" % error)
+            log("starting from the beginning: %s" % str(error).split(";")[0])  # without what to do
             saved = None
         step = saved["state"]["step"] if saved else 0
         parts = saved["run"].get("parts", [identity.unknown_part(self._settings)]) if saved else []
@@ -79,11 +79,11 @@ class Recorder:
         """Restores the latest checkpoint; returns its JSON object, or None where there is none to go on from."""
         saved = self._checkpoints.state()
         if saved:
+            if lenient and saved.get("finished"):
+                return None
             identity.check_identity(saved["run"], self._identity, self._save_path)
             saved["state"].setdefault("step_seconds", {})  # which an earlier version did not take
             identity.check_state(saved, identity.fresh_state(), self._save_path)
-            if lenient and saved.get("finished"):
-                return None
             if saved["state"]["step"] > last_step:
                 raise UserError("the checkpoint in %s is of step %d, after the last of these flags, %d; give more "
                                 "--epochs or --max_steps, or another --save_path"
