@@ -34,7 +34,7 @@ def by_round(*values):
 OUR_STEP = by_round(0.25, 0.5, 0.125)
 UNEVEN = {15: -0.25, 16: 0.25}  # two of the steps are less even than that
 INSIDE = by_round(0.1875, 0.25, 0.109375)  # of each step, in the session; batch 15 has no time for anything else
-FLOOR = by_round(0.0625, 0.25, 0.015625)
+FLOOR = by_round(0.0625, 0.25, 0.03125)
 PADDED_STEPS = {"padded_dense": by_round(1, 2, 2), "padded_sparse": by_round(0.3125, 0.25, 0.5),
                 "padded": by_round(0.3125, 0.25, 0.5)}
 
@@ -132,7 +132,7 @@ def run(task, clock, data, capsys, monkeypatch, *flags):
 
 
 # Of the rounds: 4 recommendations x 8 steps in 2, 4 and 1 seconds.
-OURS = {"ours": (16, 8, 32), "floor_share": (0.25, 0.5, 0.125), "outside": (0.25, 0.5, 0.125)}
+OURS = {"ours": (16, 8, 32), "floor_share": (0.25, 0.5, 0.25), "outside": (0.25, 0.5, 0.125)}
 
 
 def expected(task, figures, **others):
