@@ -11,5 +11,5 @@ hold_lock "$ROOT/results" "$@"
 check_arguments "$@"
 ensure_data
 begin_results train "$@"
-run_stage train training --epochs "$EPOCHS" --resume unfinished "$@"
+run_stage train training --epochs "$EPOCHS" ${GOES_ON:+--resume unfinished} "$@"
 end_results

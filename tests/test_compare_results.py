@@ -140,7 +140,8 @@ def test_inference_with_another_training_is_not_compared_whether_the_training_is
 @pytest.mark.parametrize("changes, flags", [
     ({"num_ads": "100", "recommendations": "1000000"}, "ads 2 and 100; recommendations 20000 and 1000000"),
     ({"candidate_seed": "5"}, "candidate seed none and 5"), ({"duration": "5"}, "duration steady and 5"),
-    ({"trained_batch_size": "512"}, "trained batch size 256 and 512"), ({"eval_every": "5"}, "trained with eval every "
+    ({"trained_batch_size": "512"}, "trained batch size 256 and 512"),
+    ({"trained_steps": "100"}, "trained steps 1032 and 100"), ({"eval_every": "5"}, "trained with eval every "
                                                                         "1000 and 5")])
 def test_inference_that_was_made_otherwise_is_not_compared(comparison, changes, flags):
     comparison.write("a", (), [{}])
@@ -152,6 +153,19 @@ def test_inference_of_the_same_duration_is_compared_however_much_was_scored(comp
     comparison.write("a", (), [{"duration": "5", "recommendations": "520512"}])
     comparison.write("b", (), [{"duration": "5", "recommendations": "502560"}])
     assert flags_of_inference(comparison) == {"din": ""}
+
+
+def test_inference_on_each_machine_with_what_was_trained_there_is_compared(comparison):
+    comparison.write("a", (), [{}])
+    comparison.write("b", (), [{"device": "NVIDIA H100", "trained_on": "NVIDIA H100, TensorFlow 2.21.0"}])
+    assert flags_of_inference(comparison) == {"din": ""}
+
+
+def test_earlier_inference_takes_its_flags_from_no_training_of_this_version(comparison):
+    comparison.write("a", [{"epochs": "7"}], [{}])
+    cut_columns(comparison.folder / "a" / csv_name("infer"), 17)
+    comparison.write("b", (), [{}])
+    assert flags_of_inference(comparison)["din"].startswith("trained with epochs unknown and 2; ")
 
 
 def test_inference_with_checkpoints_of_unknown_trainings_is_not_compared(comparison):

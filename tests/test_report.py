@@ -319,6 +319,7 @@ def test_hostile_text_is_shown_letter_by_letter(tmp_path):
 
 @pytest.mark.parametrize("stage, column, value", [
     ("train", "system_recommendations_per_second", "fast"), ("train", "batch_size", "0"),
+    ("infer", "num_workers", "1.0"), ("infer", "batch_size", "256.0"),
     ("infer", "latency_ms_p99", "nan"), ("infer", "gauc", "-0.5"), ("curves", "seconds", "inf"), ("curves", "step", ""),
     ("train", "final_loss", "1e300")])
 def test_a_report_that_fails_leaves_the_old_one(folder_copy, monkeypatch, stage, column, value):

@@ -121,7 +121,8 @@ def resumed_row(folder, monkeypatch, first, second, devices=("A", "A")):
 def test_a_run_on_two_machines_names_both(folder, monkeypatch):
     row = resumed_row(folder, monkeypatch, ("--max_steps", 5), (), ("CPU A (2 cores)", "CPU A (4 cores)"))
     assert row["device"] == "CPU A (2 cores) + CPU A (4 cores)"
-    assert row["parts"] == "steps 1-5: device CPU A (2 cores); steps 6-: device CPU A (4 cores)"
+    assert row["parts"] == ("steps 1-5: max_steps 5, device CPU A (2 cores); steps 6-: max_steps 0, device CPU A (4 "
+                            "cores)")
     assert {point["device"] for point in folder.rows("curves")} >= {row["device"]}
     assert folder.infer("--batch_size", 16)["parts"] == row["parts"]
 
@@ -134,20 +135,46 @@ def test_a_run_on_two_versions_of_tensorflow_names_both(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("first, second, parts", [
-    (("--eval_every", 3), ("--eval_every", 4), "steps 1-5: eval_every 3; steps 6-: eval_every 4"),
-    (("--profile",), (), "steps 1-5: profile yes; steps 6-: profile no"),
+    (("--eval_every", 3), ("--eval_every", 4),
+     "steps 1-5: eval_every 3, max_steps 5; steps 6-: eval_every 4, max_steps 0"),
+    (("--profile",), (), "steps 1-5: max_steps 5, profile yes; steps 6-: max_steps 0, profile no"),
     (("--batch_size", 32, "--num_accelerators", 2), ("--batch_size", 64),
-     "steps 1-5: batch_size 32, num_accelerators 2; steps 6-: batch_size 64, num_accelerators 1")])
+     "steps 1-5: batch_size 32, num_accelerators 2, max_steps 5; "
+     "steps 6-: batch_size 64, num_accelerators 1, max_steps 0")])
 def test_a_run_that_was_resumed_with_other_flags_says_so(folder, monkeypatch, first, second, parts):
     row = resumed_row(folder, monkeypatch, first + ("--max_steps", 5), second)
     assert (row["parts"], row["device"]) == (parts, "A")
 
 
-def test_a_run_that_was_resumed_with_the_same_flags_on_the_same_machine_is_a_run_like_any(folder, tmp_path):
-    for steps in (5, 8, 0):
-        row = folder.train(*FLAGS, "--eval_every", 1, "--resume", "--max_steps", steps)
-    assert results_of(row) == results_of(Folder(tmp_path / "whole").train(*FLAGS, "--eval_every", 1))
-    assert row["parts"] == ""
+def test_a_run_resumed_with_the_same_flags_on_the_same_machine_is_a_run_like_any(folder, tmp_path, monkeypatch):
+    whole = Folder(tmp_path / "whole").train(*FLAGS, "--eval_every", 5, "--max_steps", 9)
+    monkeypatch.setattr(train_loop.Run, "_epoch", stopped_after(5, train_loop.Run._epoch))
+    with pytest.raises(KeyboardInterrupt):
+        folder.train(*FLAGS, "--eval_every", 5, "--max_steps", 9)
+    monkeypatch.undo()
+    assert results_of(folder.train(*FLAGS, "--eval_every", 5, "--max_steps", 9, "--resume")) == results_of(whole)
+    assert whole["parts"] == ""
+
+
+def stopped_after(steps, epoch):
+    """`epoch`, of a `Run`, which Ctrl-C ends after so many steps."""
+    def stopped(run, number):
+        save = run.recorder.save
+
+        def save_and_stop(*arguments):
+            save(*arguments)
+            if run.state["step"] == steps:
+                raise KeyboardInterrupt
+        run.recorder.save = save_and_stop
+        epoch(run, number)
+    return stopped
+
+
+def test_a_run_that_was_made_longer_is_another_than_one_that_was_as_long_at_once(folder):
+    """It was evaluated where it ended at first, and may have had its best there."""
+    for steps in (4, 8):
+        row = folder.train(*FLAGS, "--eval_every", 3, "--max_steps", steps, "--resume")
+    assert row["parts"] == "steps 1-4: max_steps 4; steps 5-: max_steps 8"
 
 
 def test_a_run_that_is_through_is_not_credited_to_where_it_is_resumed_in_vain(folder, monkeypatch):
@@ -192,6 +219,10 @@ def test_fewer_epochs_than_are_done_are_refused(folder):
     (lambda saved: saved["state"].update(step=-1), "state.json in .* is damaged"),
     (lambda saved: saved["run"].update(seed=9), "its seed is 9, not 1234"),
     (lambda saved: saved["run"].update(parts=[{}]), "state.json in .* is damaged"),
+    (lambda saved: saved["run"].update(epochs=7), "is of another command: its epochs is 7, not 1"),
+    (lambda saved: saved["run"].update(max_steps=7), "is of another command: its max_steps is 7, not 5"),
+    (lambda saved: saved["run"]["parts"][-1].update(eval_every=7), "another command: its eval_every is 7, not 1000"),
+    (lambda saved: saved.update(curve=[]), "state.json in .* is damaged"),
     (lambda saved: saved["state"].update(step_seconds={"x": 1}), "state.json in .* is damaged"),
     (lambda saved: saved["state"].update(step=10 ** 6), "is of step 1000000, after the last")])
 def test_a_script_says_why_it_does_not_go_on_with_a_run(folder, capfd, change, reason):
@@ -202,6 +233,51 @@ def test_a_script_says_why_it_does_not_go_on_with_a_run(folder, capfd, change, r
     lines = capfd.readouterr().out.splitlines()
     assert re.search("starting from the beginning: .*" + reason, lines[0])
     assert lines[1].startswith("the earlier run in ")
+
+
+def test_a_run_that_is_through_keeps_its_clocks_when_it_is_resumed_in_vain(folder, capfd):
+    folder.train(*FLAGS, "--max_steps", 5)
+    with_state(folder, lambda saved: saved["state"].update(system_seconds=2.0, accelerator_seconds=1.0))
+    capfd.readouterr()
+    row = folder.train(*FLAGS, "--max_steps", 5, "--resume")
+    assert (row["system_seconds"], row["accelerator_seconds"]) == ("2.000", "1.000")
+    assert capfd.readouterr().out.startswith("resuming after step 5: nothing is left to train\n")
+
+
+def test_inference_in_the_midst_of_a_training_and_at_its_end_are_two_rows(folder, monkeypatch):
+    flags = FLAGS + ("--eval_every", 5, "--max_steps", 9)
+    monkeypatch.setattr(train_loop.Run, "_epoch", stopped_after(5, train_loop.Run._epoch))
+    with pytest.raises(KeyboardInterrupt):
+        folder.train(*flags)
+    monkeypatch.undo()
+    first = folder.infer()
+    folder.train(*flags, "--resume")
+    assert (first["trained_steps"], folder.infer()["trained_steps"]) == ("5", "9") and len(folder.rows("infer")) == 2
+
+
+def test_inference_with_checkpoints_of_two_machines_are_two_rows(folder, monkeypatch):
+    for device in ("CPU A (1 cores)", "CPU A (2 cores)"):
+        monkeypatch.setattr(train_loop, "describe_device", lambda _, device=device: device)
+        folder.train(*FLAGS, "--max_steps", 5)
+        assert folder.infer()["trained_on"] == "%s, TensorFlow %s" % (device, tf.__version__)
+    assert len(folder.rows("infer")) == 2
+
+
+def test_inference_with_two_checkpoints_from_elsewhere_are_two_rows(folder):
+    for steps in (3, 9, 9):
+        folder.train(*FLAGS, "--max_steps", steps, "--eval_every", 100)
+        os.remove(os.path.join(folder.save_path, "state.json"))
+        folder.infer()
+    assert [row["checkpoint_step"] for row in folder.rows("infer")] == ["3", "9"]
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": "abc"}, {"parts": 5}, {"parts": [{}]}, {"parts": []}, {"epochs": None}, {"lr": "1"}])
+def test_inference_refuses_a_checkpoint_whose_run_is_damaged(folder, change):
+    folder.train(*FLAGS, "--max_steps", 3)
+    with_state(folder, lambda saved: saved["run"].update(change))
+    with pytest.raises(UserError, match="state.json in .*save_path is damaged; train again"):
+        folder.infer()
 
 
 # ---- clocks ----------------------------------------------------------------------------------------------------------

@@ -87,9 +87,9 @@ def test_infer_covers_every_model_and_accelerator_and_passes_its_arguments_on(pr
 
 def test_inference_goes_on_until_its_figure_is_steady_or_for_a_duration(project):
     write_datasets(project)
-    settings = {"MODELS": "pnn", "BATCH_SIZES": "32", "EPOCHS": "1"}
+    settings = {"MODELS": "pnn", "BATCH_SIZES": "16", "EPOCHS": "1"}
     assert run(project, "./train.sh", **settings).returncode == 0
-    whole_batches, users = len(DATASET.test.users) // 32, len(DATASET.test.users)
+    whole_batches, users = len(DATASET.test.users) // 16, len(DATASET.test.users)
     for duration in ("", "0.5", "0"):
         done = run(project, "./infer.sh", DURATION=duration, **settings)
         assert done.returncode == 0, done.stderr
@@ -134,12 +134,19 @@ def test_a_cluster_in_which_a_worker_fails_ends_with_its_error(project):
 @pytest.mark.parametrize("environment, error", [
     ({"NUM_WORKERS": "two"}, "NUM_WORKERS is two; give 1 or more"),
     ({"DURATION": "long"}, "DURATION is long; give seconds, 0 or more"),
+    ({"NUM_WORKERS": "2", "ARGUMENTS": "--profile"},
+     "--profile traces one machine; leave it out, or unset NUM_WORKERS"),
     ({"DURATION": "-1"}, "DURATION is -1; give seconds, 0 or more"),
     ({"NUM_WORKERS": "0"}, "NUM_WORKERS is 0; give 1 or more"),
     ({"TF_CONFIG": "{}"}, "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it")])
 def test_settings_of_workers_that_the_scripts_do_not_take_are_an_error(project, environment, error):
-    done = run(project, "./train_cluster.sh", **environment)
+    done = run(project, "./train_cluster.sh", *environment.pop("ARGUMENTS", "").split(), **environment)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)
+
+
+def test_a_duration_is_given_once(project):
+    done = run(project, "./infer.sh", "--duration", 2, DURATION="3")
+    assert done.stderr == "error: DURATION is set, and --duration is given; leave one of them out\n"
 
 
 @pytest.mark.parametrize("environment, error", [

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.helpers import Folder
 from utils import infer_loop, timing
 from utils.batches import Batch
 from utils.infer_loop import measure
@@ -48,6 +49,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     blocks = np.median(series.reshape(1000, 20, 20), axis=2)
     covered = [abs(medians.mean() - 1) <= half_width(one) * medians.mean() for one, medians in zip(series, blocks)]
     assert abs(np.mean(covered) - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 1000)
+
+
+def test_few_batches_have_no_steady_figure(tmp_path):
+    folder = Folder(tmp_path)
+    folder.train("--batch_size", 64, "--max_steps", 1)
+    assert folder.infer("--batch_size", 6)["steady_recommendations_per_second"] != "", "60 users, 10 batches"
+    few = folder.infer("--batch_size", 7)
+    assert few["steady_recommendations_per_second"] == few["steady_half_width"] == ""
 
 
 def test_a_constant_series_is_steady_a_short_one_never_and_a_drifting_one_is_not():

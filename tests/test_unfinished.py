@@ -1,7 +1,9 @@
 """Scripts that were interrupted go on with what is left, and take nothing else for what they did."""
 import sys
 
+from tests.helpers import random_dataset
 from tests.test_scripts import reported, rows, run, write_datasets
+from utils.dataset import write_dataset
 
 INTERRUPTED = {"MODELS": "pnn", "BATCH_SIZES": "64 32", "EPOCHS": "1"}
 
@@ -61,6 +63,26 @@ def test_a_script_that_another_takes_the_results_of_is_given_up_and_said_to_be(p
     again = run(project, "./train.sh", **INTERRUPTED)
     assert again.stdout.startswith("earlier results are in results_") and "given up" not in again.stdout
     assert "starting from the beginning" not in again.stdout, "there is nothing to go on with, and nothing wrong"
+
+
+def test_a_script_begins_anew_whatever_run_was_interrupted_where_it_trains(project):
+    write_datasets(project)
+    flags = ("--batch_size", 32, "--epochs", 1, "--save_path", "save_path/batch_32", "--eval_every", 2)
+    assert run(project / "pnn", sys.executable, "train.py", *flags, "--max_steps", 2).returncode == 0
+    state = project / "pnn" / "save_path" / "batch_32" / "state.json"
+    state.write_text(state.read_text().replace('"finished": true', '"finished": false'))
+    done = run(project, "./train.sh", "--eval_every", 2, **dict(INTERRUPTED, BATCH_SIZES="32"))
+    assert done.returncode == 0 and "resuming" not in done.stdout
+
+
+def test_a_script_does_not_go_on_with_other_data_under_the_same_name(project, tmp_path):
+    path = str(tmp_path / "x.pkl")
+    write_dataset(path, random_dataset(users=100))
+    flags = ("--dataset", path)
+    interrupt_at_the_second_batch_size(project, "./train.sh", *flags)
+    write_dataset(path, random_dataset(users=110))
+    done = run(project, "./train.sh", *flags, **INTERRUPTED)
+    assert done.returncode == 0 and "done before" not in done.stdout
 
 
 def test_inference_that_was_moved_away_is_made_again_by_an_interrupted_run(project):

@@ -10,6 +10,8 @@ from utils import models, timing  # noqa: F401  timing: its clock counts a scrip
 from utils.files import Parser, UserError, run_main
 from utils.results import RESULTS
 
+MOST = 10 ** 12  # of whole numbers that have no limit of their own
+
 
 def at_least(low, high=None):
     """An argument type: a whole number of `low` or more, up to `high` where one is given."""
@@ -19,6 +21,8 @@ def at_least(low, high=None):
             raise argparse.ArgumentTypeError("%d is not in %d .. %d" % (value, low, high))
         if value < low:
             raise argparse.ArgumentTypeError("%d is less than %d" % (value, low))
+        if value > MOST:
+            raise argparse.ArgumentTypeError("%d is more than %d" % (value, MOST))
         return value
     parse.__name__ = "whole number"  # argparse names the type where int() fails
     return parse

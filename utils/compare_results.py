@@ -40,7 +40,7 @@ def main():
         os.remove(path + ".png")
     with replacing(path + ".md", "w", encoding="utf-8") as file:
         file.write("\n\n".join(blocks + [PICTURE] * has_plot) + "\n")
-    print("\n\n".join(blocks + ["Written to %s" % os.path.relpath(arguments.output)]))
+    print("\n\n".join(blocks + ["Written to %s" % os.path.relpath(arguments.output or ".")]))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from utils.dataset import fingerprint, read_dataset
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
 from utils.results import STEADY, add_rows, report_throughput
-from utils.runs.identity import settings, training_columns
+from utils.runs.identity import inference_columns, settings
 from utils.runs.log import log, warn
-from utils.runs.steady import half_width, steady_columns
+from utils.runs.steady import FEWEST_STEPS, half_width, steady_columns
 from utils.serving.restore import restored
 from utils.serving.scoring import Scorer
 from utils.timing import Laps, Stopwatch, system_seconds
@@ -73,19 +73,25 @@ def infer(model_class, batches, name, arguments):
                checkpoint_step=checkpoint.step, num_ads=arguments.num_ads,
                duration=STEADILY if arguments.duration is None else "%g" % arguments.duration,
                candidate_seed=arguments.seed if arguments.num_ads > 2 else "",
-               trained_batch_size=checkpoint.run.get("global_batch_size", ""), dataset_fingerprint=fingerprint(dataset),
-               **training_columns(checkpoint.run))
+               dataset_fingerprint=fingerprint(dataset), **inference_columns(checkpoint.run))
     row.update(report_throughput(log, measured.recommendations, measured.system_seconds, measured.accelerator_seconds))
-    row.update(steady_columns(batch_size * arguments.num_ads, *np.percentile(measured.laps, [10, 50, 90])))
-    width = half_width(measured.laps)
-    row["steady_half_width"] = "%.4f" % width if np.isfinite(width) else ""
-    log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d batches in %.1f seconds%s)" % (
-        tuple(row[column] for column in STEADY) + (len(measured.laps), sum(measured.laps), (
-            "; its 95%% interval is +-%.1f%%" % (100 * width) if np.isfinite(width) else ""))))
-    if arguments.duration is None and not width < STEADY_HALF_WIDTH:
-        warn("the steady figure is not known to %g%% after %d seconds; the machine is busy with other work, or its "
-             "speed changes" % (100 * STEADY_HALF_WIDTH, sum(measured.laps)))
+    row.update(_steady(measured.laps, batch_size * arguments.num_ads, arguments.duration is None))
     add_rows(arguments.results, {"infer": [row]})
+
+
+def _steady(laps, recommendations, until_steady):
+    """The columns of the steady state, of `laps` with so many recommendations each; empty where there are too few."""
+    if len(laps) < FEWEST_STEPS:
+        return dict.fromkeys(STEADY + ("steady_half_width",), "")
+    row, width = steady_columns(recommendations, *np.percentile(laps, [10, 50, 90])), half_width(laps)
+    is_known = np.isfinite(width)
+    log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d batches in %.1f seconds%s)" % (
+        tuple(row[column] for column in STEADY) + (
+            len(laps), sum(laps), "; its 95%% interval is +-%.1f%%" % (100 * width) if is_known else "")))
+    if until_steady and not width < STEADY_HALF_WIDTH:
+        warn("the steady figure is not known to %g%% after %d seconds; the machine is busy with other work, or its "
+             "speed changes" % (100 * STEADY_HALF_WIDTH, sum(laps)))
+    return dict(row, steady_half_width="%.4f" % width if is_known else "")
 
 
 def measure(scorer, test_batches, batch_size, total, duration):

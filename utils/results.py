@@ -1,6 +1,6 @@
 """The CSVs of results: one header; a row for each run, and of curves for each evaluation in training.
 
-A row carries what it was made with: rows with the same values in all columns of `identity_columns` are one run measured
+A row carries what it was made with: rows with the same `run_of` are one run measured
 again, any other is another row. What an earlier version did not write, or what does not apply, is empty.
 """
 import csv
@@ -24,8 +24,10 @@ MACHINE = ("device", "tensorflow")
 # What a training's outcome depends on, beside KEY. `parts` says what changed when a run was resumed.
 TRAINING = ("epochs", "optimizer", "learning_rate", "seed", "max_steps", "eval_every", "parts", "dataset_fingerprint")
 FLAGS = {"train": TRAINING + ("profile",),
-         "infer": TRAINING + ("num_ads", "candidate_seed", "duration", "trained_batch_size"),
+         "infer": TRAINING + ("num_ads", "candidate_seed", "duration", "trained_batch_size", "trained_steps"),
          "curves": TRAINING + ("profile",)}
+# Where a row was made, which is no reason not to compare it.
+PLACES = {"train": MACHINE, "infer": MACHINE + ("trained_on",), "curves": MACHINE}
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # an evaluation, in a curve
 
 # New columns go to the end: others' scripts read the first ones by their places.
@@ -35,20 +37,27 @@ TRAIN_COLUMNS = RUN + ("epochs", "steps") + THROUGHPUT + (
     "max_steps", "eval_every", "profile", "parts", "dataset_fingerprint") + STEADY + ("step_ms_p50", "step_ms_p99")
 INFER_COLUMNS = RUN + THROUGHPUT + (
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step") + MACHINE + ("num_workers",) + (
-    "num_ads", "candidate_seed", "duration") + TRAINING + ("trained_batch_size",) + STEADY + ("steady_half_width",)
+    "num_ads", "candidate_seed", "duration") + TRAINING + (
+        "trained_batch_size", "trained_steps", "trained_on") + STEADY + ("steady_half_width",)
 CURVES_COLUMNS = KEY + POINT + FLAGS["curves"] + MACHINE
 COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # by stage
 FIRST_COLUMNS = {"train": 23, "infer": 17, "curves": 12}  # how many the earliest version wrote, with num_workers
 TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow", "profile", "parts", "dataset_fingerprint",
-         "duration", "data", "metric", "settings", "source")  # no figures
+         "duration", "trained_on", "data", "metric", "settings", "source")  # no figures
 
 PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
 PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
 
 
-def identity_columns(stage):
-    """The columns that say which run a row of a stage is of: rows that agree in them are one run measured again."""
-    return KEY + FLAGS[stage] + MACHINE
+# Of a checkpoint whose training is not known, what tells it from others.
+UNKNOWN_CHECKPOINT = ("checkpoint_step", "gauc", "auc")
+
+
+def run_of(row, stage):
+    """What says which run a row of a stage is of, a tuple: rows with the same are one run measured again."""
+    columns = KEY + FLAGS[stage] + PLACES[stage]
+    is_unknown = stage == "infer" and "" in texts_of(row, ("epochs", "optimizer"))
+    return texts_of(row, columns + UNKNOWN_CHECKPOINT * is_unknown)
 
 
 def texts_of(row, columns):
@@ -65,6 +74,11 @@ def flag_text(row, column):
     """A flag as people read it: "none" where there is none, "unknown" where an earlier version did not write it."""
     has_none = column in ("parts", "candidate_seed") and row["dataset_fingerprint"] != ""
     return row[column] or ("none" if has_none else "unknown")
+
+
+def machine_of(row):
+    """The machine that a row was measured on, a text."""
+    return "%s, TensorFlow %s" % (row["device"], row["tensorflow"])
 
 
 def whole_batch(row):
@@ -98,8 +112,7 @@ def add_rows(folder, tables):
             path = os.path.join(folder, csv_name(stage))
             rows = [{column: str(row[column]) for column in COLUMNS[stage]} for row in rows]
             old_rows = _read_csv(path, COLUMNS[stage], FIRST_COLUMNS[stage])
-            run = texts_of(rows[0], identity_columns(stage))
-            other_rows = [row for row in old_rows if texts_of(row, identity_columns(stage)) != run]
+            other_rows = [row for row in old_rows if run_of(row, stage) != run_of(rows[0], stage)]
             if len(other_rows) < len(old_rows):
                 changed_paths.append(path)
             contents[path] = COLUMNS[stage], other_rows + rows
@@ -163,8 +176,10 @@ def _maybe_empty(stage):
 
 
 def _is_figure(column, text):
+    if column in KEY:
+        return text.isdecimal() and int(text) > 0
     try:
-        return (1 if column in KEY else 0) <= float(text) < 1e15  # nothing in this benchmark is as large
+        return 0 <= float(text) < 1e15  # nothing in this benchmark is as large
     except ValueError:
         return False
 
@@ -176,13 +191,15 @@ def _earlier_training(row, train_rows):
     """
     if row["optimizer"] != "":
         return {}
-    trainings = [other for other in train_rows if texts_of(other, RUN) == texts_of(row, RUN)
+    trainings = [other for other in train_rows if other["dataset_fingerprint"] == ""
+                 and texts_of(other, RUN) == texts_of(row, RUN)
                  and texts_of(other, ("best_step", "best_gauc", "best_auc"))
                  == texts_of(row, ("checkpoint_step", "gauc", "auc"))]
     if len(trainings) != 1:
         return {}
     training, = trainings
-    return dict({column: training[column] for column in TRAINING}, trained_batch_size=str(whole_batch(training)))
+    return dict({column: training[column] for column in TRAINING}, trained_batch_size=str(whole_batch(training)),
+                trained_steps=training["steps"], trained_on=machine_of(training))
 
 
 def read_published():

@@ -49,6 +49,10 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
                                 % (script, flag, place_of_files, parser.prog))
         if script == "run.sh" and "dataset" in given:
             raise UserError("run.sh gives --dataset to training alone; run ./train.sh and ./infer.sh with it")
+        if "profile" in given and int(os.environ.get("NUM_WORKERS") or 1) > 1:
+            raise UserError("--profile traces one machine; leave it out, or unset NUM_WORKERS")
+        if os.environ.get("DURATION") and "duration" in given:
+            raise UserError("DURATION is set, and --duration is given; leave one of them out")
         if infers:
             check_flags_of_infer(arguments, given)
             ranks = bool(arguments.top_k)

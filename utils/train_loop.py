@@ -107,7 +107,8 @@ class Run:
             recorder.log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
         while self.state["step"] < self.last_step:
             self._epoch(self.state["step"] // self.steps_per_epoch)
-        recorder.finish(self._state_now(), self.curve)
+        # A run that was through keeps its clocks: another start is no part of it.
+        recorder.finish(self._state_now() if self.state["step"] > self.first_step else self.state, self.curve)
 
     def _state_now(self):
         """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""

@@ -11,12 +11,13 @@ from utils.results import (
     FLAGS,
     KEY,
     MACHINE,
+    PLACES,
     RATES,
     TRAINING,
     csv_name,
     flag_text,
-    identity_columns,
     read_rows,
+    run_of,
     texts_of,
 )
 
@@ -90,7 +91,7 @@ def read_folders(paths):
             raise UserError("there %s %s; name folders with %s or %s" % (
                 "are no results in" if os.path.isdir(path) else "is no folder", path, *map(csv_name, STAGES)))
         for stage in STAGES:
-            if len({texts_of(row, identity_columns(stage)) for row in rows[stage]}) < len(rows[stage]):
+            if len({run_of(row, stage) for row in rows[stage]}) < len(rows[stage]):
                 raise UserError("%s has two rows of one run, with the same flags on the same machine; leave one"
                                 % os.path.join(path, csv_name(stage)))
         folders.append(Folder(letter, path, rows))
@@ -150,7 +151,7 @@ def _matched(stage, first_rows, rows):
 def _run(stage, *rows_among):
     """What tells a row from others of its folder that have its key, a text; of two (row, the others and itself)."""
     texts = []
-    for column in FLAGS[stage] + MACHINE:
+    for column in FLAGS[stage] + PLACES[stage]:
         values = [flag_text(row, column) for row, rows in rows_among if len({other[column] for other in rows}) > 1]
         texts += ["%s %s" % (heading(column), value) for value in values[:1]]
     return ", ".join(texts)

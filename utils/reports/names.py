@@ -2,7 +2,7 @@
 import re
 
 from utils import models
-from utils.results import FLAGS, KEY, MACHINE, RUN, flag_text, whole_batch
+from utils.results import FLAGS, KEY, PLACES, RUN, flag_text, machine_of, whole_batch
 
 PROJECT_MODELS = models.names()
 LATE = {"train": "max_steps", "infer": "num_ads"}  # flags that the recommendations tell where they are not known
@@ -30,16 +30,17 @@ def model_order(model):
 
 
 def machines_of(rows):
-    """The machines that `rows` were measured on, each with its TensorFlow; none for a curve's rows, which name none."""
-    return sorted({"%s, TensorFlow %s" % (row["device"], row["tensorflow"]) for row in rows if "device" in row})
+    """The machines that `rows` were measured on, each with its TensorFlow; an earlier version's curves name none."""
+    return sorted({machine_of(row) for row in rows if row["device"]})
 
 
 def flags_of(row, stage):
     """What a row was made with, beside its model, data and batch size: {column: text}."""
-    columns = [column for column in KEY if column not in RUN[:3]] + list(FLAGS[stage] + MACHINE)
+    columns = [column for column in KEY if column not in RUN[:3]] + list(FLAGS[stage] + PLACES[stage])
     flags = {column: flag_text(row, column) for column in columns}
-    if stage == "infer" and row["trained_batch_size"] == str(whole_batch(row)):
-        flags["trained_batch_size"] = "the same"  # as each row of a script's has
+    if stage == "infer" and row["trained_batch_size"] == str(whole_batch(row)):  # as each row of a script's has
+        flags["trained_batch_size"] = "the same"
+        del flags["trained_steps"]  # which are fewer, the larger the batch
     if stage in LATE and not row[LATE[stage]]:
         flags["recommendations"] = row["recommendations"]
     return flags

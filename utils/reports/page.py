@@ -7,7 +7,7 @@ import time
 from operator import itemgetter
 
 from utils.reports.names import dataset_label, heading, is_sample, machines_of
-from utils.results import CLOCK_RATES, FLAGS, MACHINE, STEADY, TEXTS, csv_name
+from utils.results import CLOCK_RATES, FLAGS, PLACES, STEADY, TEXTS, csv_name
 
 # The tables' columns; the data set is in their titles. What is read first comes first: a telephone shows three.
 RUN = ("model", "batch_size", "num_accelerators")
@@ -15,10 +15,10 @@ RATES = CLOCK_RATES + STEADY
 CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
 BEST = ("best_gauc", "best_auc")
 FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS["train"]
+WORKERS = ("num_workers",)
 STEPS = ("step_ms_p50", "step_ms_p99")
 INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p99") + CLOCKS + (
     "gauc", "auc", "checkpoint_step") + tuple(flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
-WORKERS = MACHINE + ("num_workers",)
 PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
@@ -97,13 +97,14 @@ def section(dataset, results, figures, published):
     if train:
         parts.append(_table("Training, how fast: " + label, (
             _columns(RUN + RATES + STEPS + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
-            + _columns(FLAGS["train"] + WORKERS, train))))
+            + _columns(FLAGS["train"] + PLACES["train"] + WORKERS, train))))
         parts.append(_table("Training, how good: " + label, (
             _columns(RUN + BEST, train) + _published_columns(BEST, train, published) + _columns(FINAL, train))))
     if infer:
+        places = _columns(PLACES["infer"] + WORKERS, infer)
         trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
             [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
-        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + trained + _columns(WORKERS, infer)))
+        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + trained + places))
     return "\n".join(parts)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 
 from utils.dataset import fingerprint
 from utils.files import UserError
-from utils.results import MACHINE, POINT
+from utils.results import MACHINE, POINT, machine_of
 from utils.runs.steady import Durations
 from utils.tf1 import tf
 
@@ -11,7 +11,7 @@ from utils.tf1 import tf
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
 # What a run may go on with when it is resumed, although it began with something else.
 UNKNOWN = "unknown"
-PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "profile", "device", "tensorflow")
+PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "max_steps", "profile", "device", "tensorflow")
 
 
 def settings(name, dataset, arguments, device, num_workers=1):
@@ -33,7 +33,8 @@ def part_of_run(arguments, row_settings, step):
 
     `row_settings` are those of `settings`.
     """
-    part = dict(row_settings, eval_every=arguments.eval_every, profile="yes" if arguments.profile else "no", step=step)
+    part = dict(row_settings, eval_every=arguments.eval_every, max_steps=arguments.max_steps, step=step,
+                profile="yes" if arguments.profile else "no")
     return {column: part[column] for column in ("step",) + PART}
 
 
@@ -76,6 +77,40 @@ def training_columns(run):
             "parts": changes_of(parts)}
 
 
+def inference_columns(run):
+    """The columns of a row of inference that say which training made its checkpoint; `run` as of `training_columns`."""
+    place = machine_of(columns_of(run["parts"])) if "parts" in run else ""
+    return dict(training_columns(run), trained_batch_size=run.get("global_batch_size", ""),
+                trained_steps=run.get("steps", ""), trained_on=place)
+
+
+def check_run(run, save_path):
+    """Raises UserError unless `run`, of the state.json in `save_path`, has the kinds of values that `Recorder` writes.
+
+    A run of an earlier version lacks parts, epochs and others.
+    """
+    kinds = {"seed": (int,), "global_batch_size": (int,), "optimizer": (str,), "lr": (int, float), "epochs": (int,),
+             "max_steps": (int,), "steps": (int,)}
+
+    def is_part(part):
+        return type(part) is dict and set(part) == set(PART) | {"step"} and type(part["step"]) is int and all(
+            type(value) in (int, str) for value in part.values())
+    parts = run.get("parts", [unknown_part({})])
+    if not (all(type(run[name]) in kind for name, kind in kinds.items() if name in run)
+            and type(parts) is list and parts and all(map(is_part, parts))):
+        raise UserError("state.json in %s is damaged; train again without --resume" % save_path)
+
+
+def check_same_script(run, arguments, save_path):
+    """Raises UserError unless `run`, of the checkpoint in `save_path`, is of the same command as `arguments`."""
+    last = run.get("parts", [{}])[-1]
+    for flag, value in (("epochs", run.get("epochs")), ("max_steps", run.get("max_steps")),
+                        ("eval_every", last.get("eval_every"))):
+        if value != getattr(arguments, flag):
+            raise UserError("the checkpoint in %s is of another command: its %s is %s, not %s"
+                            % (save_path, flag, value, getattr(arguments, flag)))
+
+
 def check_identity(run, expected, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, has the values of `expected`."""
     for key, value in expected.items():
@@ -95,10 +130,11 @@ def check_state(saved, fresh, save_path):
     """Raises UserError unless `saved`, the content of state.json, has a state like `fresh`, a new run's, and a curve.
 
     The state has the same names, with numbers where `fresh` may have None; durations are `timing.Durations`' counts. A
-    curve is a list of points of numbers, but for the loss before the first step, which is None. A run's parts have the
-    values of PART.
+    curve is a list of points of numbers, but for the loss before the first step, which is None. The run is such as of
+    `check_run`.
     """
-    state, curve, parts = saved["state"], saved.get("curve"), saved["run"].get("parts", [])
+    check_run(saved["run"], save_path)
+    state, curve = saved["state"], saved.get("curve")
 
     def fits(name):
         value = state[name]
@@ -110,11 +146,6 @@ def check_state(saved, fresh, save_path):
     def is_point(point):
         return type(point) is dict and set(point) == set(POINT) and all(
             type(value) in (int, float) or value is None and name == "train_loss" for name, value in point.items())
-
-    def is_part(part):
-        return type(part) is dict and set(part) == set(PART) | {"step"} and type(part["step"]) is int and all(
-            type(value) in (int, str) for value in part.values())
     if (set(state) != set(fresh) or not all(map(fits, fresh)) or state["step"] < 0
-            or type(curve) is not list or not all(map(is_point, curve))
-            or type(parts) is not list or not all(map(is_part, parts))):
+            or type(curve) is not list or not curve or not all(map(is_point, curve))):
         raise UserError("state.json in %s is damaged; train again without --resume" % save_path)

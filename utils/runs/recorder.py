@@ -68,7 +68,7 @@ class Recorder:
         self._run = dict(self._identity, parts=parts,
                          epochs=self._arguments.epochs, max_steps=self._arguments.max_steps)
         if saved:
-            log("resuming after step %d" % saved["state"]["step"])
+            log("resuming after step %d%s" % (step, "" if step < last_step else ": nothing is left to train"))
             return saved["state"], saved["curve"]
         aside = self._checkpoints.set_aside(PROJECTOR_FILES + (TRACE,))
         if aside:
@@ -84,6 +84,8 @@ class Recorder:
             identity.check_identity(saved["run"], self._identity, self._save_path)
             saved["state"].setdefault("step_seconds", {})  # which an earlier version did not take
             identity.check_state(saved, identity.fresh_state(), self._save_path)
+            if lenient:
+                identity.check_same_script(saved["run"], self._arguments, self._save_path)
             if saved["state"]["step"] > last_step:
                 raise UserError("the checkpoint in %s is of step %d, after the last of these flags, %d; give more "
                                 "--epochs or --max_steps, or another --save_path"
@@ -123,7 +125,8 @@ class Recorder:
     def save(self, state, curve, best):
         """Writes a checkpoint of the variables, `state` and `curve`; `best` says that it is the best so far."""
         self._summaries.flush()
-        self._checkpoints.save(self._graph.session, {"run": self._run, "state": state, "curve": curve}, best)
+        run = dict(self._run, steps=state["step"])
+        self._checkpoints.save(self._graph.session, {"run": run, "state": state, "curve": curve}, best)
 
     def last_checkpoint(self):
         """What there is to go on from after a run that goes wrong, in words."""

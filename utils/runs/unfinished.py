@@ -28,7 +28,7 @@ def read_marks(folder):
     try:
         with open(os.path.join(folder, MARKS), encoding="utf-8") as file:
             marks = json.load(file)
-        return {command: {"settings": str(mark["settings"]), "done": list(mark["done"])}
+        return {command: {"settings": str(mark["settings"]), "done": [list(map(str, step)) for step in mark["done"]]}
                 for command, mark in marks.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # an earlier version's, or none
         return {}
@@ -118,8 +118,10 @@ def main():
     if arguments.action == "end":
         end(RESULTS, arguments.command)
     elif arguments.action == "begin":
-        paths = [os.path.join(ROOT, models.place_of(model).folder, "dataset.pkl") for model in arguments.models.split()]
-        times = [os.stat(path).st_mtime_ns for path in paths if os.path.exists(path)]
+        folders = [os.path.join(ROOT, models.place_of(model).folder) for model in arguments.models.split()]
+        words = ["dataset.pkl"] + [word.split("=", 1)[-1] for word in arguments.settings]  # such as --dataset FILE
+        paths = [os.path.join(folder, word) for folder in folders for word in words]
+        times = [os.stat(path).st_mtime_ns for path in paths if os.path.isfile(path)]
         if begin(RESULTS, arguments.command, json.dumps([arguments.models, arguments.settings, times])):
             print("going on with what was interrupted")
             sys.exit(GO_ON)

@@ -9,7 +9,7 @@ from utils.dataset import fingerprint
 from utils.engine.session import Session
 from utils.files import UserError
 from utils.runs.checkpoints import BEST, Checkpoints
-from utils.runs.identity import check_identity
+from utils.runs.identity import check_identity, check_run
 from utils.runs.log import log
 from utils.serving.choice import best_checkpoint, named_checkpoint
 from utils.tf1 import tf
@@ -44,6 +44,7 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
             state = checkpoints.state()
             run = state["run"] if state else {}  # a checkpoint from elsewhere, such as the authors', has no state
             if state:
+                check_run(run, save_path)
                 check_identity(run, {"model": name, "dataset_fingerprint": data}, save_path)
             checkpoints.restore(session, BEST)
             for variable in tf.global_variables():
