@@ -165,8 +165,8 @@ def logits_of(model, layers, candidates, histories, lengths):
     Raises:
       UserError: there is no such model here.
     """
-    embedded = [layers.embed(items) for items in candidates]
-    scores = reference_of(model)(layers, embedded, layers.embed(histories), lengths)
+    reference = reference_of(model)
+    scores = reference(layers, [layers.embed(items) for items in candidates], layers.embed(histories), lengths)
     return [score + layers.item_bias(items) for score, items in zip(scores, candidates)]
 
 
