@@ -43,11 +43,11 @@ def rows_of(dataset, batch_size, count=3):
 def seconds_of_a_step(model, dataset, batch_size, seconds):
     """(seconds of one host's step, bytes of its dense gradients)."""
     side = OurSide(model, True, dataset, batch_size)
-    stream = batches(dataset, batch_size)
+    stream = side.prefetch(batches(dataset, batch_size))
     time_steps(side.step, itertools.islice(stream, 3))
     steps = max(3, int(seconds * 40000 / batch_size))
     step_seconds = time_steps(side.step, itertools.islice(stream, steps))[0] / steps
-    dense = sum(int(np.prod(variable.shape.as_list())) for variable in side.model.variables
+    dense = sum(int(np.prod(variable.shape.as_list())) for variable in side.graph.variables
                 if variable.op.name not in ("item_emb_w", "cate_emb_w", "item_b"))
     side.close()
     return step_seconds, 4 * dense

@@ -14,7 +14,7 @@ from benchmarks import measure, padded, scaling
 from benchmarks import train as train_benchmark
 from benchmarks.command import make_parser
 from benchmarks.floor import Floor, multiply_adds, operands, products
-from benchmarks.network_model import seconds_of_hosts
+from benchmarks.network_model import seconds_of_a_step, seconds_of_hosts
 from benchmarks.sides import OurSide, PaddedSide, find_dataset
 from tests.helpers import golden, random_dataset, run_script
 from tests.oracle import sigmoid
@@ -363,3 +363,9 @@ def test_the_model_of_real_networks_is_its_formula():
     seconds = seconds_of_hosts(4, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4)
     assert seconds == pytest.approx(step + others * 1000 * 2e-7 + sent / 1e9 + 3 * others * 1e-4)
     assert seconds_of_hosts(1, step, (900, 100, 100), 384000, 2e-7, 1e9, 1e-4) == step
+
+
+def test_the_model_of_a_network_measures_one_hosts_steps_and_counts_its_dense_gradients():
+    seconds, dense = seconds_of_a_step("pnn", DATASET, 32, 0.001)
+    layers = 2 * 128 + 129 * 128 + 2 * 384 + 385 * 80 + 81 * 40 + 41
+    assert seconds > 0 and dense == 4 * layers

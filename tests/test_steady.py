@@ -7,7 +7,8 @@ import pytest
 from tests.helpers import Folder
 from utils import infer_loop, timing
 from utils.batches import Batch
-from utils.infer_loop import measure
+from utils.infer_loop import Measurements, measure
+from utils.results import report_throughput
 from utils.runs.steady import Durations, half_width, steady_columns
 
 
@@ -49,6 +50,33 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     blocks = np.median(series.reshape(1000, 20, 20), axis=2)
     covered = [abs(medians.mean() - 1) <= half_width(one) * medians.mean() for one, medians in zip(series, blocks)]
     assert abs(np.mean(covered) - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 1000)
+
+
+def test_throughputs_are_recommendations_over_the_seconds_of_each_clock():
+    lines = []
+    assert report_throughput(lines.append, 600, 4.0, 1.5) == {
+        "recommendations": 600, "system_seconds": "4.000", "system_recommendations_per_second": "150.0",
+        "accelerator_seconds": "1.500", "accelerator_recommendations_per_second": "400.0"}
+    assert lines == ["Total recommendations: 600", "Approximate accelerator time in seconds: 1.500",
+                     "Approximate accelerator performance in recommendations/second: 400.0",
+                     "System time in milliseconds is: 4000", "System performance in recommendations/second is: 150.0"]
+
+
+def test_a_row_of_inference_has_what_was_measured_in_its_units(tmp_path, monkeypatch, capfd):
+    folder = Folder(tmp_path)
+    folder.train("--batch_size", 64, "--max_steps", 1)
+    calls, laps = np.arange(101) / 1000, np.full(101, 0.5)
+    scores = np.tile([[1.0, 0.0]], (60, 1))
+    monkeypatch.setattr(infer_loop, "measure", lambda *_: Measurements(scores, 120, 8.0, 0.5, calls, laps))
+    row = folder.infer("--batch_size", 10, "--num_ads", 5)
+    assert [row[name] for name in ("latency_ms_p50", "latency_ms_p99", "gauc", "recommendations", "system_seconds",
+                                   "accelerator_recommendations_per_second", "steady_recommendations_per_second",
+                                   "steady_half_width")] == [
+        "50.000", "99.000", "1.000000", "120", "8.000", "240.0", "100.0", "0.0000"]
+    output = capfd.readouterr().out
+    assert "Latency per batch in milliseconds: p50 50.000, p90 90.000, p99 99.000\n" in output
+    assert output.endswith("median 100.0, p10 100.0, p90 100.0 (101 batches in 50.5 seconds; its 95% interval is "
+                           "+-0.0%)\n")
 
 
 def test_few_batches_have_no_steady_figure(tmp_path):
