@@ -10,7 +10,7 @@ from utils import models, timing  # noqa: F401  timing: its clock counts a scrip
 from utils.files import Parser, UserError, run_main
 from utils.results import RESULTS
 
-MOST = 10 ** 12  # of whole numbers that have no limit of their own
+LARGEST_COUNT = 10 ** 12  # of whole numbers that have no limit of their own
 
 
 def at_least(low, high=None):
@@ -21,8 +21,8 @@ def at_least(low, high=None):
             raise argparse.ArgumentTypeError("%d is not in %d .. %d" % (value, low, high))
         if value < low:
             raise argparse.ArgumentTypeError("%d is less than %d" % (value, low))
-        if value > MOST:
-            raise argparse.ArgumentTypeError("%d is more than %d" % (value, MOST))
+        if value > LARGEST_COUNT:
+            raise argparse.ArgumentTypeError("%d is more than %d" % (value, LARGEST_COUNT))
         return value
     parse.__name__ = "whole number"  # argparse names the type where int() fails
     return parse
