@@ -2,9 +2,11 @@
 import json
 import sys
 
+import numpy as np
+
 from utils import models
 from utils.commands import at_least, positive_float
-from utils.files import Parser
+from utils.files import Parser, UserError
 
 
 def make_parser(name, description):
@@ -36,6 +38,19 @@ def add_json_argument(parser):
     """Adds `--json`, which `Table` takes."""
     parser.add_argument("--json", action="store_true",
                         help="a JSON line per measurement on standard output; the table then goes to standard error")
+
+
+def check_batch_sizes(batch_sizes, examples, name):
+    """Raises UserError where one of `batch_sizes` is larger than the number of `examples` of the data set `name`."""
+    if max(batch_sizes) > examples:
+        raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
+                        % (max(batch_sizes), examples, name))
+
+
+def summary(figures):
+    """The median of each of `figures`, {name: [its value in each round]}, and "spread": its lowest and highest."""
+    return dict({name: float(np.median(values)) for name, values in figures.items()},
+                spread={name: [min(values), max(values)] for name, values in figures.items()})
 
 
 def with_spread(name, form):

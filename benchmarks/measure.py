@@ -21,7 +21,7 @@ from multiprocessing.managers import BaseManager
 
 import numpy as np
 
-from benchmarks.command import Table, with_spread
+from benchmarks.command import Table, check_batch_sizes, summary, with_spread
 from benchmarks.padded import reference_of
 from benchmarks.sides import OurSide, PaddedSide, find_dataset
 from utils.batches import GROUP
@@ -303,9 +303,7 @@ def run(task, parser):
     data = find_dataset(arguments.data)
     dataset = read_dataset(data)
     examples = len(dataset.train.items if task.training else dataset.test.positives)
-    if max(arguments.batch_sizes) > examples:
-        raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
-                        % (max(arguments.batch_sizes), examples, dataset.name))
+    check_batch_sizes(arguments.batch_sizes, examples, dataset.name)
     table, device = Table(arguments.json, columns(task, others)), describe_device(1)
     table.title("%s, %s on %s; %s, TensorFlow %s" % (task.name, arguments.model, dataset.name, device, tf.__version__))
     table.title("Recommendations per second: median of %d rounds (lowest to highest)." % arguments.rounds)
@@ -319,9 +317,7 @@ def run(task, parser):
             figures, steps, milliseconds = compare(ours, dict(zip(others, padded)), arguments.rounds, arguments.seconds)
         result = dict(
             benchmark=task.name, batch_size=batch_size,
-            **{name: float(np.median(values)) for name, values in figures.items()},
-            spread={name: [min(values), max(values)] for name, values in figures.items()},
-            steps=steps, rounds=arguments.rounds,
+            **summary(figures), steps=steps, rounds=arguments.rounds,
             peak_memory_mib={side: peaks[batch_size] for side, peaks in memory.items()},
             model=arguments.model, dataset=dataset.name, threads=arguments.threads, device=device,
             tensorflow=tf.__version__)

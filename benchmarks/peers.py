@@ -22,7 +22,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.command import Table, add_json_argument, with_spread
+from benchmarks.command import Table, add_json_argument, check_batch_sizes, summary, with_spread
 from benchmarks.measure import steps_that_last, time_steps
 from benchmarks.peer_deepctr import serve
 from benchmarks.sides import OurSide, find_dataset
@@ -238,8 +238,7 @@ def compare(ours, deepctr, stream, batch_size, rounds, seconds):
         figures["deepctr"].append(batch_size * deepctr_steps / deepctr.measure(number))
         figures["ratio"].append(figures["ours"][-1] / figures["deepctr"][-1])
     return dict(
-        {name: float(np.median(values)) for name, values in figures.items()},
-        spread={name: [min(values), max(values)] for name, values in figures.items()},
+        summary(figures),
         loss={side: [float(np.mean(values[:MEAN_STEPS])), float(np.mean(values[-MEAN_STEPS:]))]
               for side, values in losses.items()},
         ways=ways, way=way, steps={"ours": steps, "deepctr": deepctr_steps})
@@ -293,9 +292,7 @@ def main():
         return serve(Ours)
     data = os.path.abspath(find_dataset(arguments.data))
     dataset = read_dataset(data)
-    if max(arguments.batch_sizes) > len(dataset.train.items):
-        raise UserError("a batch of %d is larger than the %d examples of %s; lower --batch_sizes"
-                        % (max(arguments.batch_sizes), len(dataset.train.items), dataset.name))
+    check_batch_sizes(arguments.batch_sizes, len(dataset.train.items), dataset.name)
     environment = os.path.abspath(arguments.environment)
     make_environment(environment, arguments.base_python)
     table = Table(arguments.json, [
