@@ -280,6 +280,14 @@ def test_inference_refuses_a_checkpoint_whose_run_is_damaged(folder, change):
         folder.infer()
 
 
+@pytest.mark.parametrize("column, value", [("device", 5), ("profile", 1), ("eval_every", None), ("step", "0")])
+def test_inference_refuses_a_checkpoint_with_a_damaged_part_of_its_run(folder, column, value):
+    folder.train(*FLAGS, "--max_steps", 3)
+    with_state(folder, lambda saved: saved["run"]["parts"][0].update({column: value}))
+    with pytest.raises(UserError, match="state.json in .*save_path is damaged; train again"):
+        folder.infer()
+
+
 # ---- clocks ----------------------------------------------------------------------------------------------------------
 
 def test_a_resumed_runs_clocks_go_on(folder):

@@ -9,8 +9,8 @@ from utils.tf1 import tf
 
 # Flags that all workers of a cluster must share, beside the values of `identity_of`.
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
+UNKNOWN = "unknown"  # a value of the first part of a run of an earlier version
 # What a run may go on with when it is resumed, although it began with something else.
-UNKNOWN = "unknown"
 PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "max_steps", "profile", "device", "tensorflow")
 
 
@@ -84,6 +84,10 @@ def inference_columns(run):
                 trained_steps=run.get("steps", ""), trained_on=place)
 
 
+def _damaged(save_path):
+    return UserError("state.json in %s is damaged; train again without --resume" % save_path)
+
+
 def check_run(run, save_path):
     """Raises UserError unless `run`, of the state.json in `save_path`, has the kinds of values that `Recorder` writes.
 
@@ -93,30 +97,35 @@ def check_run(run, save_path):
              "max_steps": (int,), "steps": (int,)}
 
     def is_part(part):
+        texts = MACHINE + ("profile",)
         return type(part) is dict and set(part) == set(PART) | {"step"} and type(part["step"]) is int and all(
-            type(value) in (int, str) for value in part.values())
+            type(part[column]) is str if column in texts else type(part[column]) in (int, str) for column in PART)
     parts = run.get("parts", [unknown_part({})])
     if not (all(type(run[name]) in kind for name, kind in kinds.items() if name in run)
             and type(parts) is list and parts and all(map(is_part, parts))):
-        raise UserError("state.json in %s is damaged; train again without --resume" % save_path)
+        raise _damaged(save_path)
 
 
 def check_same_script(run, arguments, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, is of the same command as `arguments`."""
-    last = run.get("parts", [{}])[-1]
-    for flag, value in (("epochs", run.get("epochs")), ("max_steps", run.get("max_steps")),
-                        ("eval_every", last.get("eval_every"))):
-        if value != getattr(arguments, flag):
-            raise UserError("the checkpoint in %s is of another command: its %s is %s, not %s"
-                            % (save_path, flag, value, getattr(arguments, flag)))
+    flags = dict(run, eval_every=run.get("parts", [{}])[-1].get("eval_every"))
+    difference = _difference(flags, {flag: getattr(arguments, flag) for flag in ("epochs", "max_steps", "eval_every")})
+    if difference:
+        raise UserError("the checkpoint in %s is of another command: %s" % (save_path, difference))
+
+
+def _difference(run, expected):
+    """The first value in which `run` differs from `expected`, in words; None where there is none."""
+    return next(("its %s is %s, not %s" % (key, run.get(key), value) for key, value in expected.items()
+                 if run.get(key) != value), None)
 
 
 def check_identity(run, expected, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, has the values of `expected`."""
-    for key, value in expected.items():
-        if run.get(key) != value:
-            raise UserError("the checkpoint in %s is of another run: its %s is %s, not %s; give its flags, or another "
-                            "--save_path" % (save_path, key, run.get(key), value))
+    difference = _difference(run, expected)
+    if difference:
+        raise UserError("the checkpoint in %s is of another run: %s; give its flags, or another --save_path"
+                        % (save_path, difference))
 
 
 def fresh_state():
@@ -129,7 +138,7 @@ def fresh_state():
 def check_state(saved, fresh, save_path):
     """Raises UserError unless `saved`, the content of state.json, has a state like `fresh`, a new run's, and a curve.
 
-    The state has the same names, with numbers where `fresh` may have None; durations are `timing.Durations`' counts. A
+    The state has the same names, with numbers where `fresh` may have None; durations are `steady.Durations`' counts. A
     curve is a list of points of numbers, but for the loss before the first step, which is None. The run is such as of
     `check_run`.
     """
@@ -148,4 +157,4 @@ def check_state(saved, fresh, save_path):
             type(value) in (int, float) or value is None and name == "train_loss" for name, value in point.items())
     if (set(state) != set(fresh) or not all(map(fits, fresh)) or state["step"] < 0
             or type(curve) is not list or not curve or not all(map(is_point, curve))):
-        raise UserError("state.json in %s is damaged; train again without --resume" % save_path)
+        raise _damaged(save_path)
