@@ -8,6 +8,7 @@ import pytest
 from tests.helpers import TWO_EPOCHS, Folder, random_dataset, run_script
 from tests.test_names import written as write_names
 from utils.commands import export_parser
+from utils.dataset import fingerprint
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
 from utils.models import model_class
@@ -76,10 +77,10 @@ def test_a_restored_model_says_which_checkpoint_it_is(trained):
         run = json.load(file)["run"]
     assert run["seed"] == 1234
     with restored_of(trained) as (_, _, checkpoint):
-        assert checkpoint == Checkpoint(trained.save_path, int(trained.row["best_step"]), run)
+        assert checkpoint == Checkpoint(trained.save_path, int(trained.row["best_step"]), run, fingerprint(DATASET))
     os.remove(os.path.join(trained.save_path, "state.json"))
     with restored_of(trained) as (_, _, checkpoint):
-        assert checkpoint == Checkpoint(trained.save_path, int(trained.row["best_step"]), {})
+        assert checkpoint == Checkpoint(trained.save_path, int(trained.row["best_step"]), {}, fingerprint(DATASET))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from utils import metrics
 from utils.batches import draw_ads, prefetch
-from utils.dataset import fingerprint, read_dataset
+from utils.dataset import read_dataset
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
-from utils.results import STEADY, add_rows, report_throughput
+from utils.results import STEADILY, STEADY, add_rows, report_throughput
 from utils.runs.identity import inference_columns, settings
 from utils.runs.log import log, warn
-from utils.runs.steady import FEWEST_STEPS, half_width, steady_columns
+from utils.runs.steady import FEWEST_STEPS, half_width, report_steady
 from utils.serving.restore import restored
 from utils.serving.scoring import Scorer
 from utils.timing import Laps, Stopwatch, system_seconds
@@ -25,7 +25,6 @@ WARM_UP_BATCHES = 5  # the session's first calls allocate memory and choose kern
 STEADY_SECONDS = 2, 30     # the least and the most that scoring goes on for until its figure is steady
 STEADY_HALF_WIDTH = 0.02   # of the 95% interval of a steady figure, as a part of it
 CHECK_EVERY = 0.25         # seconds between two looks at whether it is
-STEADILY = "steady"        # in the column `duration`: until the figure is
 
 
 class Measurements(typing.NamedTuple):
@@ -73,7 +72,7 @@ def infer(model_class, batches, name, arguments):
                checkpoint_step=checkpoint.step, num_ads=arguments.num_ads,
                duration=STEADILY if arguments.duration is None else "%g" % arguments.duration,
                candidate_seed=arguments.seed if arguments.num_ads > 2 else "",
-               dataset_fingerprint=fingerprint(dataset), **inference_columns(checkpoint.run))
+               dataset_fingerprint=checkpoint.dataset_fingerprint, **inference_columns(checkpoint.run))
     row.update(report_throughput(log, measured.recommendations, measured.system_seconds, measured.accelerator_seconds))
     row.update(_steady(measured.laps, batch_size * arguments.num_ads, arguments.duration is None))
     add_rows(arguments.results, {"infer": [row]})
@@ -83,11 +82,10 @@ def _steady(laps, recommendations, until_steady):
     """The columns of the steady state, of `laps` with so many recommendations each; empty where there are too few."""
     if len(laps) < FEWEST_STEPS:
         return dict.fromkeys(STEADY + ("steady_half_width",), "")
-    row, width = steady_columns(recommendations, *np.percentile(laps, [10, 50, 90])), half_width(laps)
+    width = half_width(laps)
     is_known = np.isfinite(width)
-    log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d batches in %.1f seconds%s)" % (
-        tuple(row[column] for column in STEADY) + (
-            len(laps), sum(laps), "; its 95%% interval is +-%.1f%%" % (100 * width) if is_known else "")))
+    row = report_steady(log, recommendations, *np.percentile(laps, [10, 50, 90]), "%d batches in %.1f seconds%s" % (
+        len(laps), sum(laps), "; its 95%% interval is +-%.1f%%" % (100 * width) if is_known else ""))
     if until_steady and not width < STEADY_HALF_WIDTH:
         warn("the steady figure is not known to %g%% after %d seconds; the machine is busy with other work, or its "
              "speed changes" % (100 * STEADY_HALF_WIDTH, sum(laps)))

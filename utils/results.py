@@ -1,7 +1,7 @@
 """The CSVs of results: one header; a row for each run, and of curves for each evaluation in training.
 
-A row carries what it was made with: rows with the same `run_of` are one run measured
-again, any other is another row. What an earlier version did not write, or what does not apply, is empty.
+A row carries what it was made with: rows with the same `run_of` are one run measured again, any other is another row.
+What an earlier version did not write, or what does not apply, is empty.
 """
 import csv
 import os
@@ -28,6 +28,8 @@ FLAGS = {"train": TRAINING + ("profile",),
          "curves": TRAINING + ("profile",)}
 # Where a row was made, which is no reason not to compare it.
 PLACES = {"train": MACHINE, "infer": MACHINE + ("trained_on",), "curves": MACHINE}
+UNKNOWN_CHECKPOINT = ("checkpoint_step", "gauc", "auc")  # what tells one from others whose training is not known either
+STEADILY = "steady"  # in the column `duration`: until the figure is
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # an evaluation, in a curve
 
 # New columns go to the end: others' scripts read the first ones by their places.
@@ -47,10 +49,6 @@ TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow", "profile", "pa
 
 PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
 PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
-
-
-# Of a checkpoint whose training is not known, what tells it from others.
-UNKNOWN_CHECKPOINT = ("checkpoint_step", "gauc", "auc")
 
 
 def run_of(row, stage):

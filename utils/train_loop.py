@@ -14,7 +14,7 @@ from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
 from utils.files import UserError
 from utils.results import POINT
-from utils.runs.identity import SHARED_FLAGS, fresh_state, identity_of
+from utils.runs.identity import SHARED_FLAGS, fresh_state, identity_of, settings
 from utils.runs.locks import acquire
 from utils.runs.recorder import NullRecorder, Recorder
 from utils.runs.steady import WARM_UP_STEPS, Durations
@@ -56,9 +56,9 @@ def train(model_class, batches, name, arguments):
         cluster.start(config)
         stack.enter_context(tf.Graph().as_default())
         stack.enter_context(cluster.guarded())
+        run_identity = identity_of(name, arguments, dataset, cluster.count)
         cluster.require_equal("what it trains", "start every worker with the same data and flags", dict(
-            identity_of(name, arguments, dataset, cluster.count), tensorflow=tf.__version__,
-            **{flag: getattr(arguments, flag) for flag in SHARED_FLAGS}))
+            run_identity, tensorflow=tf.__version__, **{flag: getattr(arguments, flag) for flag in SHARED_FLAGS}))
         tf.set_random_seed(arguments.seed)
         graph = TrainingGraph(model_class, dataset, arguments.optimizer, arguments.num_accelerators, towers, cluster)
         initialize = tf.global_variables_initializer()
@@ -67,8 +67,9 @@ def train(model_class, batches, name, arguments):
         session = stack.enter_context(Session(cluster.target, config=cluster.configure(config)))
         session.run(initialize)
         graph.start(session)
-        devices = cluster.all_gather(describe_device(arguments.num_accelerators))
-        run.go(Recorder(graph, batches, name, arguments, dataset, cluster, " + ".join(dict.fromkeys(devices)))
+        devices = dict.fromkeys(cluster.all_gather(describe_device(arguments.num_accelerators)))
+        row_settings = settings(name, dataset, arguments, " + ".join(devices), cluster.count)
+        run.go(Recorder(graph, batches, run_identity, row_settings, arguments, dataset)
                if cluster.is_chief else NullRecorder(cluster))
         cluster.finish()
 

@@ -9,7 +9,7 @@ from utils.results import CURVES_COLUMNS, POINT, STEADY, add_rows, report_throug
 from utils.runs import identity
 from utils.runs.checkpoints import LATEST, Checkpoints
 from utils.runs.log import log, warn
-from utils.runs.steady import FEWEST_STEPS, Durations, steady_columns
+from utils.runs.steady import FEWEST_STEPS, Durations, report_steady
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import empty_traces, operations_table, write_trace
 
@@ -39,15 +39,16 @@ class NullRecorder:
 
 
 class Recorder:
-    """Records the run of `graph`, a started `TrainingGraph`; batches, name and arguments are as `train` takes them."""
+    """Records the run of `graph`, a started `TrainingGraph`; batches and arguments are as `train` takes them.
+
+    `run_identity` and `row_settings` are identity.identity_of's and identity.settings'.
+    """
 
     log, warn = staticmethod(log), staticmethod(warn)
 
-    def __init__(self, graph, batches, name, arguments, dataset, cluster, device):
-        self._graph, self._name, self._arguments, self._dataset = graph, name, arguments, dataset
-        self._cluster, self._save_path = cluster, arguments.save_path
-        self._identity = identity.identity_of(name, arguments, dataset, cluster.count)
-        self._settings = identity.settings(name, dataset, arguments, device, cluster.count)
+    def __init__(self, graph, batches, run_identity, row_settings, arguments, dataset):
+        self._graph, self._arguments, self._dataset = graph, arguments, dataset
+        self._identity, self._settings, self._save_path = run_identity, row_settings, arguments.save_path
         self._histogram_batch = next(batches.test_batches(dataset.test, HISTOGRAM_USERS))
 
     def open(self, state, last_step):
@@ -100,8 +101,8 @@ class Recorder:
         arguments = self._arguments
         self._traces = empty_traces(step, last_step) if arguments.profile else {}
         self._summaries = Summaries(self._save_path, self._graph.session.graph, step, {
-            "model": self._name, "dataset": self._dataset.name, "batch_size": arguments.batch_size,
-            "num_accelerators": arguments.num_accelerators, "num_workers": self._cluster.count,
+            "model": self._settings["model"], "dataset": self._dataset.name, "batch_size": arguments.batch_size,
+            "num_accelerators": arguments.num_accelerators, "num_workers": self._settings["num_workers"],
             "optimizer": arguments.optimizer, "lr": arguments.lr, "epochs": arguments.epochs, "seed": arguments.seed})
         write_projector(self._save_path, self._dataset)
 
@@ -166,9 +167,8 @@ class Recorder:
         if len(durations) < FEWEST_STEPS:
             return dict.fromkeys(columns, "")
         p10, p50, p90, p99 = map(durations.quantile, (0.1, 0.5, 0.9, 0.99))
-        row = steady_columns(self._identity["global_batch_size"], p10, p50, p90)
-        log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%d steps, p50 %.3f ms, p99 %.3f)"
-            % (tuple(row[column] for column in STEADY) + (len(durations), 1000 * p50, 1000 * p99)))
+        row = report_steady(log, self._identity["global_batch_size"], p10, p50, p90,
+                            "%d steps, p50 %.3f ms, p99 %.3f" % (len(durations), 1000 * p50, 1000 * p99))
         return dict(row, step_ms_p50="%.3f" % (1000 * p50), step_ms_p99="%.3f" % (1000 * p99))
 
 

@@ -55,6 +55,17 @@ def steady_columns(recommendations, p10, p50, p90):
     return dict(zip(STEADY, ("%.1f" % (recommendations / seconds) for seconds in (p50, p90, p10))))
 
 
+def report_steady(log, recommendations, p10, p50, p90, source):
+    """Prints the line of the steady figure with `log`; returns the columns of `steady_columns`, of the same arguments.
+
+    `source` is a text: of how many steps the figure is.
+    """
+    columns = steady_columns(recommendations, p10, p50, p90)
+    log("Steady performance in recommendations/second: median %s, p10 %s, p90 %s (%s)" % (
+        tuple(columns[column] for column in STEADY) + (source,)))
+    return columns
+
+
 def half_width(seconds):
     """The half-width of the 95% interval of a series' median, as a part of it; infinite for a series of few.
 

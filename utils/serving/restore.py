@@ -21,6 +21,7 @@ class Checkpoint(typing.NamedTuple):
     save_path: str  # its folder
     step: int       # the global step
     run: dict       # identity of the training (runs/identity.py); empty for a checkpoint from elsewhere
+    dataset_fingerprint: str  # of the data that it is used with
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
                 if not np.isfinite(session.run(variable)).all():
                     raise UserError("the checkpoint in %s has values in %s that are not finite; train again: python "
                                     "train.py" % (save_path, variable.op.name))
-            checkpoint = Checkpoint(save_path, int(session.run(step)), run)
+            checkpoint = Checkpoint(save_path, int(session.run(step)), run, data)
             if words:
                 log("checkpoint: %s, step %d, %s" % (os.path.relpath(save_path), checkpoint.step, words))
             yield graph, session, checkpoint
