@@ -13,6 +13,7 @@ from utils.results import (
     MACHINE,
     PLACES,
     RATES,
+    STEADILY,
     TRAINING,
     csv_name,
     flag_text,
@@ -108,23 +109,33 @@ def compare(folders, anyway):
     for stage in STAGES:
         keys = dict.fromkeys(texts_of(row, KEY) for folder in folders for row in folder.rows[stage])
         for key in sorted(keys, key=lambda key: (key[1], model_order(key[0]), list(map(float, key[2:])))):
-            first_rows = folders[0].rows_of(stage, key)
-            groups = [[(folders[0], row)] for row in first_rows]  # of rows of one run, one of a folder at least
-            for other in folders[1:]:
-                rows = other.rows_of(stage, key)
-                for number, row in _matched(stage, first_rows, rows):
-                    if number is not None:
-                        flags, run = _differences(stage, first_rows[number], row), _run(
-                            stage, (first_rows[number], first_rows), (row, rows))
-                        pairs.append(Pair(stage, key, folders[0], other, (first_rows[number], row), run, flags,
-                                          anyway or not flags))
-                    else:
-                        number = next((number for number, group in enumerate(groups) if group[0][0] is not folders[0]
-                                       and not _differences(stage, group[0][1], row)), len(groups))
-                        groups += [[]] * (number == len(groups))
-                    groups[number] = groups[number] + [(other, row)]
+            pairs_of_key, groups = _pairs_and_groups(stage, key, folders, anyway)
+            pairs += pairs_of_key
             lone_rows += _lone_rows(stage, key, folders, groups)
     return pairs, lone_rows
+
+
+def _pairs_and_groups(stage, key, folders, anyway):
+    """Returns (the Pairs of a key, its rows in groups, lists of (folder, row)).
+
+    A group is a row of the first folder and those that are paired with it, or else rows of others with the same flags.
+    """
+    first_rows = folders[0].rows_of(stage, key)
+    pairs, groups, groups_of_others = [], [[(folders[0], row)] for row in first_rows], []
+    for other in folders[1:]:
+        rows = other.rows_of(stage, key)
+        for number, row in _matched(stage, first_rows, rows):
+            if number is None:
+                group = next((group for group in groups_of_others if not _differences(stage, group[0][1], row)), None)
+                if group is None:
+                    group = []
+                    groups_of_others.append(group)
+            else:
+                first_row, group = first_rows[number], groups[number]
+                flags, run = _differences(stage, first_row, row), _run(stage, (first_row, first_rows), (row, rows))
+                pairs.append(Pair(stage, key, folders[0], other, (first_row, row), run, flags, anyway or not flags))
+            group.append((other, row))
+    return pairs, groups + groups_of_others
 
 
 def _matched(stage, first_rows, rows):
@@ -179,7 +190,7 @@ def _differences(stage, *rows):
     columns = FLAGS[stage]
     if stage == "train":
         columns += ("steps", "recommendations")
-    elif any(row["duration"] in ("", "0", "steady") for row in rows):  # the others count what was scored in a time
+    elif any(row["duration"] in ("", "0", STEADILY) for row in rows):  # the others count what was scored in a time
         columns += ("recommendations",)
     texts = []
     for column in columns:

@@ -72,11 +72,11 @@ def learning_curves(rows):
 
     Runs of one model and batch size that were made otherwise have lines of their own.
     """
-    runs, orders = collections.defaultdict(list), {}
+    runs, orders, split = collections.defaultdict(list), {}, ("num_accelerators", "num_workers")
     rows = sorted(rows, key=lambda row: float(row["step"]))
-    for row, kind in zip(rows, kinds_of([dict(row, num_accelerators="", num_workers="") for row in rows], "curves")):
+    for row, kind in zip(rows, kinds_of(rows, "curves", besides=split)):
         size = row["batch_size"] + "".join(" x %s %s" % (row[column], heading(column))
-                                           for column in ("num_accelerators", "num_workers") if row[column] != "1")
+                                           for column in split if row[column] != "1")
         line = ", ".join(filter(None, (row["model"], kind)))
         orders[line] = model_order(row["model"]), line
         runs[line, size].append(row)

@@ -46,11 +46,14 @@ def flags_of(row, stage):
     return flags
 
 
-def kinds_of(rows, stage):
-    """What each of `rows` was made with, as far as it tells them apart: texts, equal for runs of one kind."""
+def kinds_of(rows, stage, besides=()):
+    """What each of `rows` was made with, as far as it tells them apart: texts, equal for runs of one kind.
+
+    The columns `besides` are told in another way, and left out.
+    """
     flags = [flags_of(row, stage) for row in rows]
     texts = [()] * len(rows)
-    for column in dict.fromkeys(column for row_flags in flags for column in row_flags):
+    for column in dict.fromkeys(column for row_flags in flags for column in row_flags if column not in besides):
         longer = [text + ("%s %s" % (heading(column), row_flags.get(column, "unknown")),)
                   for text, row_flags in zip(texts, flags)]
         if len(set(longer)) > len(set(texts)):
