@@ -10,6 +10,7 @@ their ids (1.06: see utils/cluster/workers.py), D the bytes of the dense gradien
 does, and `merge` the time to add up and apply one row more. One host's steps and `merge` are measured here.
 """
 import itertools
+import os
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from utils.batches import train_batches
 from utils.cluster.workers import sum_by_id
 from utils.engine.embeddings import EMBEDDING_WIDTH
 from utils.engine.session import Session
-from utils.files import replacing
+from utils.files import check_writable, replacing
 from utils.tf1 import tf
 from utils.towers import describe_device, session_config
 
@@ -86,6 +87,7 @@ def plot(path, model, dataset, seconds, latency):
     """Draws the model into a PNG. One host's steps are measured for `seconds`, about; `latency` is in seconds, too."""
     from utils.reports import plots  # not above: it loads matplotlib, which measuring does without
 
+    check_writable(os.path.dirname(os.path.abspath(path)))
     merge = seconds_to_merge()
     hosts = {batch_size: seconds_of_a_step(model, dataset, batch_size, seconds) + (rows_of(dataset, batch_size),)
              for batch_size in HOST_BATCHES}

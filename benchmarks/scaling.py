@@ -18,7 +18,7 @@ from utils import models
 from utils.commands import at_least, positive_float
 from utils.dataset import Dataset, TrainSet
 from utils.engine.embeddings import EMBEDDING_WIDTH
-from utils.files import ROOT, Parser, replacing, run_main
+from utils.files import ROOT, Parser, check_writable, replacing, run_main
 from utils.tf1 import tf
 from utils.towers import describe_device
 
@@ -108,6 +108,8 @@ def main():
                         help="also draw it (default: docs/scaling.png)")
     add_common_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.plot:
+        check_writable(os.path.dirname(os.path.abspath(arguments.plot)))
 
     table = Table(arguments.json, [
         ("history", 7, "{history_length:,}"), ("items", 10, "{items:,}"), ("batch", 7, "{batch_size:,}"),

@@ -258,3 +258,15 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written(folder):
     assert done.stderr.startswith("error: %s can't be written (" % folder("save_path")), done.stderr
     assert done.stderr.endswith("File too large); make room there, or choose another folder\n")
     assert {name: content for name, content in folder.read().items() if "events" not in name} == before
+
+
+@pytest.mark.parametrize("command, name", [("train", "results_train.csv"), ("train", "results_curves.csv"),
+                                           ("infer", "results_infer.csv")])
+def test_results_that_can_not_take_the_rows_are_refused_before_the_work(folder, command, name):
+    folder.write({"file": b"", "other/" + name: b"of,another,version\n1,2,3\n"})
+    before = folder.read()
+    assert folder.error_of(command, "--results", folder("file/in")) == (
+        "error: file/in can't be written (Not a directory); make room there, or choose another folder")
+    assert folder.error_of(command, "--results", folder("other")) == (
+        "error: other/%s has other columns than this version writes; move it away" % name)
+    assert folder.read() == before

@@ -1,15 +1,18 @@
 """Files that are whole or not there, and errors that are one line. Needs the standard library only.
 
 The project writes each of its files beside the file's final place, and renames it into that place. A run that is
-interrupted, or that meets bad input, leaves the earlier file untouched.
+interrupted, or that meets bad input, leaves the earlier file untouched. What is renamed is on the disk by then, so that
+this holds for a power cut, too.
 """
 import argparse
 import contextlib
+import errno
 import fcntl
 import glob
 import itertools
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -41,6 +44,15 @@ def make_folder(path):
         os.makedirs(path, exist_ok=True)
 
 
+def check_writable(folder):
+    """Raises UserError where files can't be made in `folder`, which need not be there yet; leaves nothing there."""
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    with writing(folder), tempfile.TemporaryFile(dir=place):
+        pass
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line and exit status 1, as all of the project's are."""
 
@@ -67,25 +79,78 @@ def replacing(path, mode="wb", **open_options):
     """Opens a file beside `path` for writing and renames it to `path` once the block has ended well.
 
     Where the block raises, the file beside is removed and `path` stays as it was. Files beside of killed processes are
-    removed as well: nobody holds their locks any more. Raises UserError where `path` can't be written.
+    removed as well: nobody holds their locks any more. The new file has the permissions of the one that it replaces. A
+    link is followed; what is no file, such as a device or a pipe, is written itself. Raises UserError where `path`
+    can't be written.
     """
     path = os.path.abspath(path)
-    make_folder(os.path.dirname(path))
+    place = os.path.realpath(path)
+    make_folder(os.path.dirname(place))
     with writing(path):
-        handle, beside = _open_beside(path)
+        before = _status(path)
+        if before and not stat.S_ISREG(before.st_mode):
+            with open(path, mode, **open_options) as output:
+                yield output
+            return
+        handle, beside = _open_beside(place)
         try:
             with open(handle, mode, **open_options) as output:
                 yield output
                 output.flush()
+                _set_permissions(output.fileno(), before)
                 os.fsync(output.fileno())
-            mask = os.umask(0)  # it can't be read without setting it
-            os.umask(mask)
-            os.chmod(beside, 0o666 & ~mask)
-            os.replace(beside, path)
+            os.replace(beside, place)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(beside)
             raise
+        sync(os.path.dirname(place))
+
+
+def _status(path):
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _set_permissions(file, before):
+    """Gives the open `file` those of a file that is new, or of the one that it replaces, of the os.stat `before`."""
+    if before is None:
+        mask = os.umask(0)  # it can't be read without setting it
+        os.umask(mask)
+        permissions = 0o666 & ~mask
+    else:
+        permissions = before.st_mode & 0o777
+        for owners in ((before.st_uid, -1), (-1, before.st_gid)):
+            with contextlib.suppress(PermissionError):
+                os.fchown(file, *owners)
+        if os.fstat(file).st_gid != before.st_gid:
+            permissions &= ~0o070  # they were another group's
+    os.fchmod(file, permissions)
+
+
+def sync(path):
+    """Sees to it that a file, or the list of a folder's files, is on the disk, not in memory alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP):  # not all file systems have it
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder):
+    """Sees to it that `folder` with all that is in it is on the disk, not in memory alone."""
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(inner, name))
+        sync(inner)
 
 
 @contextlib.contextmanager
@@ -101,32 +166,58 @@ def new_folder(path):
     with writing(path):
         try:
             yield beside
+            sync_all(beside)
             os.rename(beside, path)  # which fails where a folder with files is there
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        sync(os.path.dirname(path))
 
 
 def _open_beside(path):
     """Makes a locked file beside `path`, and removes those that killed processes left; returns (descriptor, path)."""
     folder, prefix, suffix = os.path.dirname(path), ".%s." % os.path.basename(path), ".part"
     for remnant in glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*" + suffix)):
-        with contextlib.suppress(OSError), open(remnant) as file:
+        with contextlib.suppress(OSError), open(remnant, "ab") as file:  # NFS locks what may be written alone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.remove(remnant)
     while True:
         handle, beside = tempfile.mkstemp(suffix, prefix, folder)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks, where remnants stay
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, beside
         os.close(handle)  # another process took it for a killed one's, before it was locked
 
 
+@contextlib.contextmanager
+def plain_path(folder):
+    """Yields a path of `folder` for TensorFlow, which takes paths for patterns and for UTF-8: a link where need be.
+
+    A checkpoint in `x[1]` is written there, but not found when it is to be restored.
+    """
+    folder = os.path.abspath(folder)
+    try:
+        folder.encode("utf-8")
+        is_plain = not set(folder) & set("*?[\\")
+    except UnicodeEncodeError:
+        is_plain = False
+    if is_plain:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as links:
+            link = os.path.join(links, "folder")
+            os.symlink(folder, link)
+            yield link
+
+
 def dated_folder(folder):
-    """Makes `folder_<date>`, a new folder; returns its path."""
+    """Makes `folder_<date>`, a new folder with the permissions of `folder`; returns its path."""
     dated = "%s_%s" % (folder, time.strftime("%Y-%m-%d_%H-%M-%S"))
     names = itertools.chain([dated], ("%s_%d" % (dated, number) for number in itertools.count(2)))
     path = next(name for name in names if not os.path.exists(name))
     os.makedirs(path)
+    if os.path.isdir(folder):
+        shutil.copymode(folder, path)
     return path
 
 

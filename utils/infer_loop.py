@@ -12,7 +12,7 @@ from utils.batches import draw_ads, prefetch
 from utils.dataset import read_dataset
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
-from utils.results import STEADILY, STEADY, add_rows, report_throughput
+from utils.results import STEADILY, STEADY, add_rows, check_folder, report_throughput
 from utils.runs.identity import inference_columns, settings
 from utils.runs.log import log, warn
 from utils.runs.steady import FEWEST_STEPS, half_width, report_steady
@@ -42,8 +42,9 @@ def infer(model_class, batches, name, arguments):
 
     Arguments as of `train_loop.train`, but `arguments` are the parsed ones of infer.py. Raises UserError where
     the data set or the checkpoint is missing or damaged, they don't match, a batch is larger than the test set, a score
-    is not finite, or devices are missing.
+    is not finite, devices are missing, or the row can't be added.
     """
+    check_folder(arguments.results, ["infer"])
     dataset = read_dataset(arguments.dataset)
     devices = tower_devices(arguments.num_accelerators, arguments.batch_size)
     batch_size, users = arguments.batch_size * arguments.num_accelerators, len(dataset.test.users)

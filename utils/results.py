@@ -7,7 +7,7 @@ import csv
 import os
 import shutil
 
-from utils.files import ROOT, UserError, dated_folder, make_folder, replacing
+from utils.files import ROOT, UserError, check_writable, dated_folder, make_folder, replacing
 from utils.runs.locks import waited_for
 
 RESULTS = os.path.join(ROOT, "results")
@@ -90,6 +90,16 @@ def write_csv(path, columns, rows):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def check_folder(folder, stages):
+    """Raises UserError where rows of `stages` can't be added to the CSVs in `folder`; leaves nothing there.
+
+    To be called before hours of work whose rows are to go there.
+    """
+    check_writable(folder)
+    for stage in stages:
+        _read_csv(os.path.join(folder, csv_name(stage)), COLUMNS[stage], FIRST_COLUMNS[stage])
 
 
 def add_rows(folder, tables):

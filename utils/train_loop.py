@@ -13,7 +13,7 @@ from utils.engine.optimizers import learning_rate_at
 from utils.engine.session import Session
 from utils.engine.training_graph import TrainingGraph
 from utils.files import UserError
-from utils.results import POINT
+from utils.results import POINT, check_folder
 from utils.runs.identity import SHARED_FLAGS, fresh_state, identity_of, settings
 from utils.runs.locks import acquire
 from utils.runs.recorder import NullRecorder, Recorder
@@ -30,7 +30,8 @@ CHANCE_DEVIATIONS = 3   # a GAUC within so many standard deviations of one half 
 def train(model_class, batches, name, arguments):
     """Trains a model and adds its row to results_train.csv; under TF_CONFIG, together with the other workers.
 
-    Raises UserError where the data set, a flag, TF_CONFIG or the checkpoint to resume from is not as it must be.
+    Raises UserError where the data set, a flag, TF_CONFIG, the checkpoint to resume from or the folder of results is
+    not as it must be.
 
     Args:
       model_class: a subclass of BaseModel.
@@ -50,6 +51,7 @@ def train(model_class, batches, name, arguments):
                         % (batch_size, len(dataset.train.items)))
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
+            check_folder(arguments.results, ("curves", "train"))
             stack.enter_context(acquire(os.path.join(arguments.save_path, ".lock")))
         towers = shards(arguments.num_accelerators, arguments.batch_size)
         config = session_config(arguments.num_accelerators, towers * arguments.num_accelerators, arguments.profile)

@@ -6,7 +6,7 @@ import string
 import typing
 
 from utils.files import UserError
-from utils.reports.names import heading, is_sample, model_order
+from utils.reports.names import heading, is_sample, model_order, path_label
 from utils.results import (
     FLAGS,
     KEY,
@@ -33,7 +33,7 @@ KNOWN_FLAGS = ("epochs", "optimizer", "learning_rate", "seed")  # without which 
 class Folder(typing.NamedTuple):
     """A folder of results."""
     letter: str  # what the tables call it, A the first
-    path: str
+    path: str    # as it is shown
     rows: dict   # {stage: [row]}
 
     def rows_of(self, stage, key):
@@ -95,7 +95,7 @@ def read_folders(paths):
             if len({run_of(row, stage) for row in rows[stage]}) < len(rows[stage]):
                 raise UserError("%s has two rows of one run, with the same flags on the same machine; leave one"
                                 % os.path.join(path, csv_name(stage)))
-        folders.append(Folder(letter, path, rows))
+        folders.append(Folder(letter, path_label(path), rows))
     return folders
 
 

@@ -1,4 +1,5 @@
 """What pages, tables and plots call data sets, columns, models and machines."""
+import os
 import re
 
 from utils import models
@@ -16,6 +17,12 @@ def is_sample(dataset):
 def dataset_label(dataset):
     """A data set's name, with the mark of a sample."""
     return "%s (generated sample, no real data)" % dataset if is_sample(dataset) else dataset
+
+
+def path_label(path):
+    """A path as tables and plots have it: on one line, with a sign in place of what is not UTF-8."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def heading(column):

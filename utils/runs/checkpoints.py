@@ -4,15 +4,15 @@
     save_path/latest.*    the variables at the latest evaluation, to resume from
     save_path/state.json  the run that they belong to, and its state
 
-They are written into a folder beside, which becomes `.ready` by one rename; its files are then moved into save_path. A
-run that is killed on the way leaves either the old files, or a `.ready` folder, whose files the next reader moves. A
-lock keeps readers from seeing files of two checkpoints.
+They are written into a folder beside, which becomes `.ready` by one rename, once they are on the disk; its files are
+then moved into save_path. A run that is killed on the way, or a power cut, leaves either the old files, or a `.ready`
+folder, whose files the next reader moves. A lock keeps readers from seeing files of two checkpoints.
 """
 import json
 import os
 import shutil
 
-from utils.files import UserError, replacing, set_aside, unwritable
+from utils.files import UserError, plain_path, replacing, set_aside, sync, sync_all, unwritable
 from utils.runs.locks import waited_for
 from utils.tf1 import tf
 
@@ -42,13 +42,14 @@ class Checkpoints:
 
     def __init__(self, save_path, saver):
         self.save_path, self._saver = save_path, saver
-        with self._lock():
+        with self.held():
             self._finish_move()
 
     def _path(self, name):
         return os.path.join(self.save_path, name)
 
-    def _lock(self):
+    def held(self):
+        """A context in which no other process changes the checkpoints; not to be nested."""
         return waited_for(self._path(".checkpoints.lock"))
 
     def _finish_move(self):
@@ -56,6 +57,7 @@ class Checkpoints:
         if os.path.isdir(ready):
             for name in sorted(os.listdir(ready)):
                 os.replace(os.path.join(ready, name), self._path(name))
+            sync(self.save_path)
             os.rmdir(ready)
 
     def save(self, session, state, best):
@@ -66,17 +68,24 @@ class Checkpoints:
         beside = self._path(".writing")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            self._saver.save(session, os.path.join(beside, LATEST), write_meta_graph=False, write_state=False)
+            os.makedirs(beside)
+            with plain_path(beside) as folder:
+                self._saver.save(session, os.path.join(folder, LATEST), write_meta_graph=False, write_state=False)
             if best:
                 for name in os.listdir(beside):
                     shutil.copyfile(os.path.join(beside, name), os.path.join(beside, name.replace(LATEST, BEST, 1)))
             with open(os.path.join(beside, STATE), "w") as file:
                 json.dump(state, file, indent=1)
+            for name in os.listdir(beside):
+                if os.path.exists(self._path(name)):
+                    shutil.copymode(self._path(name), os.path.join(beside, name))
+            sync_all(beside)
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(beside, ignore_errors=True)
             raise unwritable(self.save_path, _reason(error)) from None
-        with self._lock():
+        with self.held():
             os.rename(beside, self._path(".ready"))
+            sync(self.save_path)
             self._finish_move()
 
     def state(self):
@@ -98,17 +107,21 @@ class Checkpoints:
         return os.path.exists(self._path(name) + ".index")
 
     def restore(self, session, name):
-        """Restores the checkpoint `name`, BEST or LATEST; raises UserError where it is missing or does not fit."""
+        """Restores the checkpoint `name`, BEST or LATEST; raises UserError where it is missing or does not fit.
+
+        To be called in `held`, where another process may write checkpoints.
+        """
         path = self._path(name)
         if not self.has(name):
             raise UserError("no checkpoint %s; train first: python train.py" % path)
         try:
-            with self._lock():
-                _check_shapes(session.graph, tf.train.load_checkpoint(path).get_variable_to_shape_map())
-                self._saver.restore(session, path)
+            with plain_path(self.save_path) as folder:
+                plain = os.path.join(folder, name)
+                _check_shapes(session.graph, tf.train.load_checkpoint(plain).get_variable_to_shape_map())
+                self._saver.restore(session, plain)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
-                            % (path, _reason(error))) from None
+                            % (path, _reason(error).replace(plain, path))) from None
 
     def finish(self):
         """Marks the run as finished, with its row written."""
@@ -117,8 +130,9 @@ class Checkpoints:
 
     def set_aside(self, others):
         """Moves an earlier run's files, `others` too, into save_path/earlier_<date>; returns that folder, or None."""
-        names = os.listdir(self.save_path) if os.path.isdir(self.save_path) else []
-        # The state first: without it there is nothing to resume from, should this process be killed on the way.
-        names = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))
-                           or name in others]
-        return set_aside(map(self._path, names), self._path("earlier"))
+        with self.held():
+            names = os.listdir(self.save_path) if os.path.isdir(self.save_path) else []
+            # The state first: without it there is nothing to resume from, should this process be killed on the way.
+            names = [STATE] + [name for name in names if name.startswith((BEST + ".", LATEST + ".", "events.out."))
+                               or name in others]
+            return set_aside(map(self._path, names), self._path("earlier"))

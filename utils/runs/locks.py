@@ -4,8 +4,10 @@
 """
 import contextlib
 import fcntl
+import hashlib
 import os
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -19,10 +21,15 @@ def acquire(path):
 
     Raises UserError where another process holds it, or it can't be written. Where the named process is gone, its
     children, which hold the lock too, are given PATIENCE to end: a killed command can be started again at once.
+    On a file system without locks the lock is one of this machine alone, of which a warning says so.
     """
-    make_folder(os.path.dirname(os.path.abspath(path)))
+    folder = os.path.dirname(path) or "."
+    make_folder(folder)
     with writing(path):
-        file = open(path, "a+")
+        file = _open(path)
+    if file.name != path:
+        print("warning: the file system of %s has no locks; start nothing else there from another machine" % folder,
+              file=sys.stderr)
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(BlockingIOError):
@@ -34,12 +41,27 @@ def acquire(path):
         if runs or time.monotonic() > deadline:
             file.close()
             raise UserError("process %s is at work in %s; wait until it has ended" % (
-                holder if runs else "%s is gone, but one that it started" % holder, os.path.dirname(path) or "."))
+                holder if runs else "%s is gone, but one that it started" % holder, folder))
         time.sleep(0.02)
     with writing(path):
         file.truncate(0)
         file.write("%d\n" % os.getpid())
         file.flush()
+    return file
+
+
+def _open(path):
+    """Opens the lock `path`, or on a file system without locks one for it in this machine's temporary folder."""
+    file = open(path, "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # held by another process
+        pass
+    except OSError:  # Lustre and some NFS, as they are often mounted
+        file.close()
+        digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
+        place = os.path.join(tempfile.gettempdir(), "%d-%s.lock" % (os.getuid(), digest))
+        return open(os.open(place, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "a+")
     return file
 
 
@@ -58,7 +80,7 @@ def waited_for(path):
     """Holds the lock `path` for the block, after its present holder; none in a folder that is read-only."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            fcntl.flock(stack.enter_context(open(path, "a")), fcntl.LOCK_EX)
+            fcntl.flock(stack.enter_context(_open(path)), fcntl.LOCK_EX)
         yield
 
 

@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams import api_pb2, summary
 
 from utils.data.original_ids import read_names
 from utils.dataset import REMAP
-from utils.files import UserError, replacing, writing
+from utils.files import UserError, plain_path, replacing, writing
 from utils.runs.checkpoints import BEST
 from utils.tf1 import tf
 
@@ -29,8 +29,8 @@ class Summaries:
     def __init__(self, save_path, graph, step, hyperparameters):
         self._save_path = save_path
         name = "events.out.tfevents.%d.%s.%d" % (time.time(), socket.gethostname(), os.getpid())
-        with self._writing():
-            self._writer = tf.python_io.TFRecordWriter(os.path.join(save_path, name))
+        with self._writing(), plain_path(save_path) as folder:
+            self._writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
         self._write(file_version="brain.Event:2")
         self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
         if step:  # hides the points that an interrupted run wrote after its last checkpoint

@@ -52,9 +52,10 @@ def best_checkpoint(name, fingerprint):
     candidates = []
     for folder in [default] + batch_folders(default):
         checkpoints = Checkpoints(folder, None)
-        if not checkpoints.has(BEST):
+        with checkpoints.held():
+            is_there, state = checkpoints.has(BEST), checkpoints.state()
+        if not is_there:
             continue
-        state = checkpoints.state()
         if not state:
             candidates.append(Candidate(UNKNOWN_DATA, -1, folder))
         elif state["run"].get("model") == name:

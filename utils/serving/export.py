@@ -23,7 +23,7 @@ from utils.data.original_ids import read_names
 from utils.dataset import read_dataset
 from utils.engine.embeddings import EmbeddingTables, ScoredItems
 from utils.engine.scoring_graph import logit_of_ids
-from utils.files import UserError, make_folder, new_folder, replacing
+from utils.files import UserError, make_folder, new_folder, plain_path, replacing
 from utils.runs.locks import waited_for
 from utils.runs.log import log
 from utils.serving.restore import restored
@@ -146,12 +146,13 @@ def next_version(folder):
 
 def write_saved_model(folder, session, signatures):
     """Writes `session`'s graph and variables into `folder`, a SavedModel with `signatures`, a dictionary."""
-    builder = tf.saved_model.Builder(folder)
-    builder.add_meta_graph_and_variables(
-        session, [tf.saved_model.tag_constants.SERVING], clear_devices=True, strip_default_attrs=True,
-        signature_def_map={name: tf.saved_model.predict_signature_def(*signature)
-                           for name, signature in dict(signatures, serving_default=signatures["padded"]).items()})
-    builder.save()
+    with plain_path(os.path.dirname(folder)) as parent:
+        builder = tf.saved_model.Builder(os.path.join(parent, os.path.basename(folder)))
+        builder.add_meta_graph_and_variables(
+            session, [tf.saved_model.tag_constants.SERVING], clear_devices=True, strip_default_attrs=True,
+            signature_def_map={name: tf.saved_model.predict_signature_def(*signature)
+                               for name, signature in dict(signatures, serving_default=signatures["padded"]).items()})
+        builder.save()
 
 
 def write_items(path, names, cate_list):

@@ -42,12 +42,13 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
         graph, step = make(), tf.train.get_or_create_global_step()
         with Session(config=session_config(num_accelerators, num_threads)) as session:
             checkpoints = Checkpoints(save_path, tf.train.Saver())
-            state = checkpoints.state()
-            run = state["run"] if state else {}  # a checkpoint from elsewhere, such as the authors', has no state
-            if state:
-                check_run(run, save_path)
-                check_identity(run, {"model": name, "dataset_fingerprint": data}, save_path)
-            checkpoints.restore(session, BEST)
+            with checkpoints.held():
+                state = checkpoints.state()
+                run = state["run"] if state else {}  # a checkpoint from elsewhere, such as the authors', has no state
+                if state:
+                    check_run(run, save_path)
+                    check_identity(run, {"model": name, "dataset_fingerprint": data}, save_path)
+                checkpoints.restore(session, BEST)
             for variable in tf.global_variables():
                 if not np.isfinite(session.run(variable)).all():
                     raise UserError("the checkpoint in %s has values in %s that are not finite; train again: python "

@@ -1,0 +1,130 @@
+"""Where files are written: through links, into devices and pipes, with the permissions of what they replace."""
+import os
+import stat
+import threading
+
+import pytest
+
+from utils.files import UserError, check_writable, replacing
+
+
+def write(path, content="new"):
+    with replacing(str(path), "w") as file:
+        file.write(content)
+
+
+def permissions(path):
+    return stat.S_IMODE(os.stat(str(path)).st_mode)
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path, links):
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "elsewhere" / "results.csv"
+    place.write_text("earlier")
+    path = place
+    for number in range(links):
+        link = tmp_path / ("link%d" % number)
+        link.symlink_to(path)
+        path = link
+    write(path)
+    assert path.is_symlink() and place.read_text() == "new"
+    assert os.listdir(str(tmp_path / "elsewhere")) == ["results.csv"]
+
+
+def test_a_link_to_what_is_not_there_yet_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "new folder" / "results.csv")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "new folder" / "results.csv").read_text() == "new"
+
+
+def test_links_in_a_circle_are_an_error(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError, match=r"/a can't be written \(Too many levels of symbolic links\)"):
+        write(tmp_path / "a")
+    assert (tmp_path / "a").is_symlink() and (tmp_path / "b").is_symlink()
+
+
+def test_a_pipe_is_written_not_replaced(tmp_path):
+    path, content = tmp_path / "pipe", []
+    os.mkfifo(str(path))
+    reader = threading.Thread(target=lambda: content.append(path.read_text()))
+    reader.start()
+    write(path)
+    reader.join()
+    assert content == ["new"] and stat.S_ISFIFO(os.stat(str(path)).st_mode) and os.listdir(str(tmp_path)) == ["pipe"]
+
+
+def test_a_device_is_written_not_replaced(tmp_path):
+    path = tmp_path / "null"
+    try:
+        os.mknod(str(path), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        path.open("w").close()
+    except OSError as error:
+        pytest.skip("no device can be made here: %s" % error)
+    write(path)
+    assert stat.S_ISCHR(os.stat(str(path)).st_mode) and path.read_text() == ""
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(UserError, match=r"results.csv can't be written \(Is a directory\)"):
+        write(tmp_path / "results.csv")
+    assert os.listdir(str(tmp_path)) == ["results.csv"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+def test_a_file_keeps_the_permissions_that_it_was_given(tmp_path, mode):
+    path = tmp_path / "results.csv"
+    path.write_text("earlier")
+    path.chmod(mode)
+    write(path)
+    assert permissions(path) == mode and path.read_text() == "new"
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600)])
+def test_a_new_file_has_the_permissions_that_the_user_gives_to_new_files(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "results.csv")
+    finally:
+        os.umask(before)
+    assert permissions(tmp_path / "results.csv") == mode
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_file_that_root_replaces_stays_its_owners(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("earlier")
+    os.chown(str(path), 12345, 12346)
+    write(path)
+    assert (os.stat(str(path)).st_uid, os.stat(str(path)).st_gid) == (12345, 12346)
+
+
+def test_what_one_group_could_read_no_other_group_can(tmp_path, monkeypatch):
+    """The file was of a group that the user is not in."""
+    path = tmp_path / "results.csv"
+    path.write_text("earlier")
+    path.chmod(0o664)
+    status = os.stat(str(path))
+    others = os.stat_result(status[:5] + (status.st_gid + 1,) + status[6:])
+    monkeypatch.setattr("utils.files._status", lambda _: others)
+
+    def refuse(*_):
+        raise PermissionError
+    monkeypatch.setattr(os, "fchown", refuse)
+    write(path)
+    assert permissions(path) == 0o604
+
+
+@pytest.mark.parametrize("folder", ["new/folder", "."])
+def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path, folder):
+    check_writable(str(tmp_path / folder))
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_folder_below_a_file_can_not_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/in can't be written \(Not a directory\)"):
+        check_writable(str(tmp_path / "file" / "in"))
