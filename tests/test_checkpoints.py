@@ -65,6 +65,15 @@ def test_a_script_starts_anew_where_the_checkpoint_is_of_no_use(folder, name, co
     assert results_of(folder.train(*TWO_EPOCHS, "--resume", "unfinished")) == results_of(whole)
 
 
+def test_checkpoints_keep_the_permissions_that_they_were_given(folder):
+    folder.train(*TWO_EPOCHS, "--max_steps", 7)
+    paths = [os.path.join(folder.save_path, name) for name in ("ckpt.index", "latest.index", "state.json")]
+    for path in paths:
+        os.chmod(path, 0o600)
+    folder.train(*TWO_EPOCHS, "--resume")
+    assert [os.stat(path).st_mode & 0o777 for path in paths] == [0o600] * 3
+
+
 def test_a_second_run_in_the_same_folder_is_refused(folder):
     with acquire(os.path.join(folder.save_path, ".lock")):
         done = run_script("din/train.py", "--dataset", os.path.join(folder.path, "dataset.pkl"),

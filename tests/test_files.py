@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from utils.files import UserError, check_writable, replacing
+from utils.files import UserError, check_writable, replacing, set_aside
 
 
 def write(path, content="new"):
@@ -116,6 +116,14 @@ def test_what_one_group_could_read_no_other_group_can(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fchown", refuse)
     write(path)
     assert permissions(path) == 0o604
+
+
+def test_what_is_moved_aside_stays_as_hidden_as_it_was(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir(mode=0o700)
+    (folder / "results.csv").write_text("earlier")
+    aside = set_aside([str(folder / "results.csv")], str(folder))
+    assert os.listdir(aside) == ["results.csv"] and permissions(aside) == 0o700
 
 
 @pytest.mark.parametrize("folder", ["new/folder", "."])
