@@ -8,7 +8,6 @@ Stand-ins take the place of arrays and frames until a part is read: NumPy's own 
 they are asked for, and believe a type that calls numbers pointers. What the stand-ins copy is counted, since a few
 bytes are enough to have one array copied again and again.
 """
-import functools
 import os
 import pickle
 import re
@@ -101,10 +100,18 @@ def _bytearray(spend, data=b""):
     return bytearray(data)
 
 
-class _Categorical:
+class _Final:
+    """What a file can't change once it is made."""
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it changes a frame, or a column of one")
+
+
+class _Categorical(_Final):
     """A column of texts, `labels` the distinct ones: both an `_Array` of objects."""
 
     def __init__(self, spend, values, labels, ordered=False):
+        _check_columns([values, labels])
         spend(8 * len(values.array) + COLUMN_BYTES)
         if any(set(map(type, column.array.tolist())) - {str} for column in (values, labels)):
             raise pickle.UnpicklingError("it holds a column of labels that are not all texts")
@@ -113,14 +120,20 @@ class _Categorical:
         self.array = pandas.Categorical(values.array, labels.array, bool(ordered))
 
 
-class _Frame:
+class _Frame(_Final):
     """A frame as its constructor is called, with its columns: each an `_Array` or a `_Categorical`."""
 
     def __init__(self, spend, columns):
+        _check_columns(columns.values())
         self.columns = {name: column.array for name, column in columns.items()}
         if len(set(map(len, self.columns.values()))) > 1:
             raise pickle.UnpicklingError("it holds a frame whose columns differ in length")
         spend(sum(column.nbytes + COLUMN_BYTES for column in self.columns.values()))
+
+
+def _check_columns(columns):
+    if not all(type(column) in (_Array, _Categorical) and column.array is not None for column in columns):
+        raise pickle.UnpicklingError("it holds a frame whose columns are no arrays")
 
 
 _NDARRAY = "ndarray"  # names the kind of an array, and is not called
@@ -150,7 +163,9 @@ class _DataUnpickler(pickle.Unpickler):
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError("it names %.200s.%.200s, which these files do not hold" % (module, name))
         stand_in = _ADMITTED[module, name]
-        return stand_in if stand_in is _NDARRAY else functools.partial(stand_in, self._spend)
+        if stand_in is _NDARRAY:
+            return stand_in
+        return lambda *arguments: stand_in(self._spend, *arguments)  # a file could change a class, or a partial
 
 
 class _Allowance:
