@@ -37,9 +37,9 @@ def array(shape, data, kind=KIND):
     return Call(RECONSTRUCT, EMPTY, (VERSION, shape, kind, False, data))
 
 
-def copies(*reduced):
+def copies(*reduced, count=COPIES):
     """The same call again and again: its arguments are written once."""
-    return parts([Call(*reduced) for _ in range(COPIES)])
+    return parts([Call(*reduced) for _ in range(count)])
 
 
 def repeated(container, value):
@@ -59,6 +59,7 @@ UNREADABLE = "original.pkl can't be read (%s); run python build_dataset.py to ma
 NO_DATA = "original.pkl does not hold a data set (%s); run python build_dataset.py to make it"
 NOT_REVIEWS = "reviews.pkl can't be read (%s); run utils/1_convert_pd.py"
 MUCH = "it asks for more memory than a file of its size may"
+TRUNCATED, UNKNOWN = "pickle data was truncated", "it has an instruction that these files do not need, at byte %d"
 SIZE = "it holds an array whose data are not of its size, or not of one axis"
 CSV, RAW = "results/results_curves.csv ", "raw/reviews_Electronics.json"
 ORIGINAL = {  # the original's dataset.pkl: (its bytes, the line, or a beginning where Python's version tells the end)
@@ -89,15 +90,17 @@ ORIGINAL = {  # the original's dataset.pkl: (its bytes, the line, or a beginning
     "objects copied again and again": (
         copies(RECONSTRUCT, EMPTY, (VERSION, (10000,), np.dtype("O"), False, [None] * 10000)), UNREADABLE % MUCH),
     "bytes copied by one part after the other": (
-        parts([Call(bytearray, (BLOCK[:30000],)) for _ in range(200)]) * 60, UNREADABLE % MUCH),
+        copies(bytearray, (BLOCK[:30000],), count=200) * 60, UNREADABLE % MUCH),
     "empty arrays": (
         parts([Call(RECONSTRUCT, EMPTY) for _ in range(100000)]), "original.pkl "),
-    "a long frame": (b"\x80\x04\x95" + (1 << 62).to_bytes(8, "little") + b"N.", "original.pkl can't be read ("),
-    "long bytes": (b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.", "original.pkl can't be read ("),
-    "a long text": (b"\x80\x04\x8d" + (1 << 40).to_bytes(8, "little") + b"x.", "original.pkl can't be read ("),
-    "a long number": (b"\x80\x02\x8b" + (2 ** 31 - 1).to_bytes(4, "little") + b"x.", "original.pkl can't be read ("),
-    "a number of many digits": (b"I" + b"9" * 100000 + b"\n.", "original.pkl "),
-    "a place far away in the memory of a pickle": (b"\x80\x02Nr" + b"\xff" * 4 + b".", "original.pkl "),
+    "a long frame": (b"\x80\x04\x95" + (1 << 62).to_bytes(8, "little") + b"N.", UNREADABLE % TRUNCATED),
+    "long bytes": (b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.", UNREADABLE % TRUNCATED),
+    "a long text": (b"\x80\x04\x8d" + (1 << 40).to_bytes(8, "little") + b"x.", UNREADABLE % TRUNCATED),
+    "a long number": (b"\x80\x02\x8b" + (2 ** 31 - 1).to_bytes(4, "little") + b"x.", UNREADABLE % UNKNOWN % 2),
+    "a number of many digits": (b"I" + b"9" * 100000 + b"\n.", UNREADABLE % UNKNOWN % 0),
+    "a place far away in the memory of a pickle": (b"\x80\x02Nr\0\0\0\x10.", UNREADABLE % UNKNOWN % 3),
+    "a place far away in an old pickle": (b"Np268435456\n.", UNREADABLE % UNKNOWN % 1),
+    "many sets": (b"\x80\x04(" + b"\x8f" * 2000000 + b"l.", UNREADABLE % UNKNOWN % 3),
     "a deep list": (b"\x80\x02" + b"]" * 1000000 + b"a" * 999999 + b".", "original.pkl does not hold a data set ("),
     "a deep dictionary": (
         b"\x80\x02" + b"}K\x00" * 100000 + b"N" + b"s" * 100000 + b".", "original.pkl does not hold a data set ("),
@@ -122,7 +125,7 @@ ORIGINAL = {  # the original's dataset.pkl: (its bytes, the line, or a beginning
     "a category for each atom": (
         parts([(0, [1], 1, 1)], PAIRS, CATEGORIES, (1, 3, 10 ** 12)), NO_DATA % "its counts are out of range"),
     "counts of many digits": (
-        parts([(0, [1], 1, 1)], PAIRS, CATEGORIES, (1 << 10 ** 6,) * 3), NO_DATA % "its counts are out of range"),
+        parts([(0, [1], 1, 1)], PAIRS, CATEGORIES, (1 << 2000,) * 3), NO_DATA % "its counts are out of range"),
 }
 FRAMES = {  # reviews.pkl
     "a column under many names": (

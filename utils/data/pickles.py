@@ -8,6 +8,7 @@ Stand-ins take the place of arrays and frames until a part is read: NumPy's own 
 they are asked for, and believe a type that calls numbers pointers. What the stand-ins copy is counted, since a few
 bytes are enough to have one array copied again and again.
 """
+import mmap
 import os
 import pickle
 import re
@@ -27,6 +28,45 @@ def reason_of(error):
     """What `error` says, as one line."""
     text = "not enough memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
     return text[:REASON_LENGTH] or type(error).__name__
+
+
+# ---- instructions ----------------------------------------------------------------------------------------------------
+
+# Up to 1,000 instructions (more at once would take memory themselves) that are good whatever comes before: with an
+# argument of 4, 1, 2 or 8 bytes; without one; short texts; with an argument that ends with its line.
+_PLAIN = re.compile(rb"""(?xs)(?: [jJ].{4} | [hKq\x80]. | M.. | G.{8} | [().012NRabdelstu\]}\x81\x85-\x89\x93\x94]
+    | \x8c (?: %b ) | [ILF][^\n]{0,40}\n | [VSg][^\n]*\n | c[^\n]*\n[^\n]*\n ){1,1000}"""
+                    % b"|".join(b"\\x%02x.{%d}" % (length, length) for length in range(32)))
+_COUNTED = {b"U": 1, b"C": 1, b"\x8a": 1, b"\x8c": 1, b"T": 4, b"X": 4, b"B": 4, b"\x8d": 8, b"\x8e": 8, b"\x96": 8}
+_PLACE = re.compile(rb"(?s)r(.{4})|p([0-9]{1,10})\n")  # where in its memory the unpickler is to put an object
+_FRAME = b"\x95"  # with the length of what follows, which is instructions again
+
+
+def _check_instructions(data):
+    """Raises UnpicklingError where the pickles in `data` have instructions for which an unpickler would reserve memory.
+
+    Texts and bytes longer than the file, places far away in its memory, numbers of many digits. And sets, which are
+    200 bytes for one of the file. These files need none of them.
+    """
+    position, size = 0, len(data)
+    while position < size:
+        plain = _PLAIN.match(data, position)
+        if plain:
+            position = plain.end()
+            continue
+        instruction = data[position:position + 1]
+        place = _PLACE.match(data, position)
+        if place and (int.from_bytes(place.group(1), "little") if place.group(1) else int(place.group(2))) <= size:
+            position = place.end()
+            continue
+        width = 8 if instruction == _FRAME else _COUNTED.get(instruction)
+        if width is None:
+            raise pickle.UnpicklingError("it has an instruction that these files do not need, at byte %d" % position)
+        length = int.from_bytes(data[position + 1:position + 1 + width], "little")
+        position += 1 + width
+        if position + length > size:
+            raise pickle.UnpicklingError("pickle data was truncated")
+        position += length if instruction != _FRAME else 0
 
 
 # ---- stand-ins; `spend` is given the number of bytes that are about to be made ---------------------------------------
@@ -213,7 +253,11 @@ def load_parts(path, remedy, frame=_pandas_frame):
     parts = []
     try:
         with open(path, "rb") as file:
-            allowance = _Allowance(os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            if size:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    _check_instructions(data)
+            allowance = _Allowance(size)
             while file.peek(1):
                 parts.append(_plain(_DataUnpickler(file, allowance.spend).load(), frame))
     except FileNotFoundError:
