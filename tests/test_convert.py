@@ -135,6 +135,18 @@ def test_a_field_that_is_not_used_may_hold_what_it_likes(tmp_path, value, first)
     assert len(reviews) == 4 and reviews[3] == ("\U0001f600", "i1", 7) and meta["i1"] == [["\U0001f600"]]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("literal", ["'C:\\d'", "0x1for x in y", "('\\d',)"])
+def test_odd_literals_warn_nobody(tmp_path, literal):
+    raw = write(tmp_path / "raw", lines(review()), GOOD_META + b"{'asin': 'i1', 'categories': [['later']], 'x': %s}"
+                % literal.encode())
+    if "for" in literal:
+        with pytest.raises(UserError, match="line 4: not a record"):
+            convert(raw, tmp_path / "out")
+    else:
+        assert convert(raw, tmp_path / "out")[1]["i1"] == [["later"]]
+
+
 @pytest.mark.parametrize("written", ["1.4e9", "1400000000.0", "14E8"])
 def test_a_whole_number_of_seconds_is_one_however_json_writes_it(tmp_path, written):
     raw = write(tmp_path / "raw", lines(review()).replace(b"7", written.encode()))

@@ -48,7 +48,8 @@ class Files:
         os.makedirs(self.path("raw"))
         for name, content in (
                 ("reviews_Electronics.json", REVIEWS), ("meta_Electronics.json", META),
-                ("sample.json", SAMPLE), ("reviews.json.gz", gzip.compress(REVIEWS))):
+                ("sample.json", SAMPLE), ("reviews.json.gz", gzip.compress(REVIEWS)),
+                ("twice.json.gz", gzip.compress(gzip.compress(REVIEWS)))):
             with open(self.path("raw", name), "wb") as file:
                 file.write(content)
         convert_pd.convert(self.path("raw"), folder)
@@ -90,6 +91,7 @@ READERS = {  # name: (the file, its reader)
                 lambda files: convert_pd.read_reviews(files.path("raw", "reviews_Electronics.json"))),
     "meta": ("raw/meta_Electronics.json", lambda files: convert_pd.read_meta(
         files.path("raw", "meta_Electronics.json"), ["i%d" % item for item in range(8)])),
+    "gzip in gzip": ("raw/twice.json.gz", lambda files: list(RawFile(files.path("raw", "twice.json.gz")))),
     "gzip": ("raw/reviews.json.gz", lambda files: list(RawFile(files.path("raw", "reviews.json.gz")))),
     "sample.json": ("raw/sample.json", lambda files: convert_pd.convert(files.path("raw"), files.folder)),
     "source.json": ("source.json", lambda files: (
@@ -108,6 +110,15 @@ READERS = {  # name: (the file, its reader)
 }
 
 
+PIECES = [  # that mean something to a reader
+    b"\\ud83d", b"\\u0000", b"NaN", b"-Infinity", b"1e999", b"1.4e9", b"9" * 30, b"[" * 1100 + b"]" * 1100,
+    b'{"a": ' * 200,
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\x1f\x8b", b"PK\3\4", b"<", b";", b"\t", b"\0", b"\r\n",
+    b"\x8f", b"h\x00" * 50, b"h\x01h\x02\x93", b"\x85R", b"r\0\0\1\0", b"K\x00", b"U0", b"\x8c\x02U0", b"\x88",
+    b"(", b"}", b"]",
+    (1 << 40).to_bytes(8, "little"), b"\x8e", b"\x8b\0\0\1\0"]
+
+
 def mutated(good, draw):
     """Random bytes, or `good` with a few random changes."""
     if draw.random() < 0.1:
@@ -116,7 +127,7 @@ def mutated(good, draw):
     for _ in range(draw.choice([1, 1, 1, 2, 5, 20])):
         start = draw.randrange(len(data) + 1)
         stop = min(len(data), start + draw.choice([1, 1, 2, 4, 8, 64, 1024]))
-        change = draw.randrange(6)
+        change = draw.randrange(7)
         if change == 0 and start < len(data):
             data[start] ^= 1 << draw.randrange(8)
         elif change == 1:
@@ -129,6 +140,8 @@ def mutated(good, draw):
         elif change == 4:
             other = draw.randrange(len(data) + 1)
             data[other:other] = data[start:stop]
+        elif change == 5:
+            data[start:start] = draw.choice(PIECES)
         elif draw.random() < 0.2:
             del data[start:]
     return bytes(data)

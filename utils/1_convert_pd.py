@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import unicodedata
+import warnings
 from array import array
 from collections import defaultdict
 from itertools import count
@@ -59,7 +60,7 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
 
     if if_needed and all(map(os.path.exists, outputs.values())):
         made = read_mark(mark) or {}
-        if source.items() <= made.items() and name_of(made.get("md5")) == made.get("dataset", ""):
+        if source.items() <= made.items() and name_of(made.get("md5")) == (made.get("dataset") or ""):
             return None
 
     sums = {}
@@ -101,7 +102,7 @@ def read_reviews(path):
     times = array("q")
 
     def take(lines):  # as columns, so that no bytecode is run for each line: a third less time than line by line
-        columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
+        columns = list(zip(*map(_review_fields, map(_load_json, lines))))
         if any(set(map(type, column)) - {kind} for column, (_, kind, _) in zip(columns, _REVIEW)):
             raise ValueError
         add(columns)
@@ -228,9 +229,19 @@ def _parse_json(line):
     Ends of lines and the like inside strings are taken, too. Raises `ValueError` or `RecursionError`.
     """
     try:
-        return orjson.loads(line)
+        return _load_json(line)
     except ValueError:  # some 20 times as slow, so for few lines
         return json.loads(line.decode(), strict=False, parse_int=_number)
+
+
+def _load_shallow(line):
+    if line.count(b"[") + line.count(b"{") > 1000:
+        raise ValueError("perhaps too deep")
+    return orjson.loads(line)
+
+
+# Before 3.9.15, which Python 3.7 does not have, orjson ends the process where a line is too deep.
+_load_json = orjson.loads if tuple(map(int, orjson.__version__.split("."))) >= (3, 9, 15) else _load_shallow
 
 
 def _number(digits):
@@ -287,7 +298,9 @@ def _read_lines(path, take, take_line):
     Where `take` refuses lines by an error, and has taken none of them or may take them again, `take_line` is given
     those that are not blank one by one: `UserError` names the line that it refuses by `KeyError` or `ValueError`.
     """
-    with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
+    with warnings.catch_warnings(), tqdm(
+            total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
+        warnings.simplefilter("ignore")  # what Python says of a literal such as '\\d' has no place among the lines here
         content = RawFile(path, on_read=bar.update)
         for first, lines in content.lines():
             try:
@@ -313,7 +326,8 @@ def _read_sample(raw_folder):
     if sample is None:
         return None, None
     name, sums = _plain_name(sample.get("dataset")), sample.get("md5")
-    if not name.startswith(SAMPLE) or type(sums) is not dict or not all(type(sums.get(kind)) is str for kind in KINDS):
+    if not name.startswith(SAMPLE) or type(sums) is not dict or not all(
+            re.match("[0-9a-f]{32}$", str(sums.get(kind))) for kind in KINDS):
         raise UserError('%s does not name a sample ("dataset") and the sums of its files ("md5"); remove it where the '
                         "files beside it are not generated, else run utils/make_sample.py again" % path)
     return name, sums

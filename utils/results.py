@@ -138,7 +138,7 @@ def _read_csv(path, columns, fewest=None):
             headers = [columns[:count] for count in range(fewest or len(columns), len(columns) + 1)]
             headers += [tuple(column for column in older if column != "num_workers") for older in headers]
             if header not in headers:
-                raise UserError("%s %s; move it away" % (path, _header_fault(header, headers)))
+                raise UserError("%s has %s" % (path, _header_fault(header, headers)))
             for row in reader:
                 if None in row or None in row.values():
                     raise UserError("%s has a row with more or fewer columns than its header; mend it or move it away"
@@ -157,8 +157,8 @@ def _header_fault(header, headers):
     """What is wrong with a CSV whose `header` is none of `headers`."""
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if tuple(separator.join(header).split(separator)) in headers:
-            return "has %s between its columns, as Excel may write them; save it with commas" % name
-    return "has other columns than this version writes"
+            return "%s between its columns, as Excel may write them; save it with commas, or move it away" % name
+    return "other columns than this version writes; move it away"
 
 
 def read_rows(folder, stage):
@@ -174,7 +174,7 @@ def read_rows(folder, stage):
     for row in rows:
         for column, text in row.items():
             if not (column in TEXTS or _is_figure(column, text) or text == "" and column in _maybe_empty(stage)):
-                raise UserError("%s has %r as a %s; mend it or move it away" % (path, text, column))
+                raise UserError("%s has %.100r as a %s; mend it or move it away" % (path, text, column))
     if stage == "infer" and any(row["optimizer"] == "" for row in rows):
         train_rows = read_rows(folder, "train")
         rows = [dict(row, **_earlier_training(row, train_rows)) for row in rows]
