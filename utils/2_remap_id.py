@@ -32,9 +32,9 @@ def remap(reviews, meta):
     categories = [paths[-1][-1] for paths in meta["categories"].tolist()]
     category_of = dict(zip(_texts(meta["asin"]), _texts(categories)))
     asin_key, cate_key = sorted(category_of), sorted(set(category_of.values()))
-    users, items = (column if hasattr(column, "cat") else _texts(column)
+    users, items = (pd.Categorical(column if hasattr(column, "cat") else _texts(column))
                     for column in (reviews["reviewerID"], reviews["asin"]))
-    revi_key = sorted(set(users))
+    revi_key = sorted(users.unique().tolist())
 
     user_ids, item_ids = _ids(users, revi_key), _ids(items, asin_key)
     times = reviews["unixReviewTime"].to_numpy(dtype=np.int64)
@@ -55,7 +55,7 @@ def _texts(values):
 
 
 def _ids(texts, key):
-    """Returns the position in `key` of each of `texts` (a column or a list): int64 [texts]."""
+    """Returns the position in `key` of each of `texts` (categorical or a list): int64 [texts]."""
     texts, position_of = pd.Categorical(texts), dict(zip(key, range(len(key))))
     return np.array([position_of[text] for text in texts.categories.tolist()], dtype=np.int64)[texts.codes]
 
