@@ -28,10 +28,5 @@ fi
 "$PYTHON" "$ROOT/utils/1_convert_pd.py" --raw_data "$RAW_DATA" --if_needed
 "$PYTHON" "$ROOT/utils/2_remap_id.py" --if_needed
 for script in "$ROOT"/*/build_dataset.py; do
-  folder=$(dirname "$script")
-  if [ "$folder/dataset.pkl" -nt "$ROOT/raw_data/remap.pkl" ]; then
-    echo "$(basename "$folder")/dataset.pkl is up to date"
-  else
-    (cd "$folder" && "$PYTHON" build_dataset.py)
-  fi
+  (cd "$(dirname "$script")" && "$PYTHON" build_dataset.py --if_needed)
 done

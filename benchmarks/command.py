@@ -1,5 +1,6 @@
 """What the benchmarks' commands share: their arguments, and the table that they print."""
 import json
+import string
 import sys
 
 import numpy as np
@@ -58,6 +59,13 @@ def with_spread(name, form):
     return "{NAME:FORM} ({spread[NAME][0]:FORM} to {spread[NAME][1]:FORM})".replace("NAME", name).replace("FORM", form)
 
 
+class _Cell(string.Formatter):
+    """Formats as `str.format`, and None, a figure that this machine does not tell, as a dash."""
+
+    def format_field(self, value, format_spec):
+        return "-" if value is None else super().format_field(value, format_spec)
+
+
 class Table:
     """Prints a line of fixed-width text per measurement, or with `as_json` also a JSON line.
 
@@ -79,6 +87,6 @@ class Table:
         if not self._has_heading:
             self.title("".join(heading.rjust(width + 2) for heading, width, _ in self._columns))
             self._has_heading = True
-        self.title("".join(form.format(**result).rjust(width + 2) for _, width, form in self._columns))
+        self.title("".join(_Cell().format(form, **result).rjust(width + 2) for _, width, form in self._columns))
         if self._as_json:
             print(json.dumps(result), flush=True)

@@ -14,7 +14,6 @@ import importlib
 import itertools
 import math
 import multiprocessing
-import os
 import time
 import typing
 from multiprocessing.managers import BaseManager
@@ -73,11 +72,12 @@ def steps_that_last(seconds, step, batches):
 
 
 def linux_number(path, name):
-    """The number that follows `name` in a file of Linux's /proc; None where there is no such file."""
-    if not os.path.exists(path):
+    """The number that follows `name` in a file of Linux's /proc; None where the file, or its line, is not there."""
+    try:
+        with open(path) as lines:
+            return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), None)
+    except OSError:
         return None
-    with open(path) as lines:
-        return next(int(line.split()[1]) for line in lines if line.split()[:1] == [name])
 
 
 class Measurer:

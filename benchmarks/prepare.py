@@ -67,7 +67,7 @@ def run_python(*command):
         if status:
             last_line = (errors.read().strip().splitlines() or ["killed"])[-1]
             raise UserError("%s failed: %s" % (" ".join(command), last_line))
-        return output.read(), seconds, usage.ru_maxrss / 1024
+        return output.read(), seconds, usage.ru_maxrss / (2 ** 20 if sys.platform == "darwin" else 2 ** 10)
 
 
 def digest(path):

@@ -43,14 +43,14 @@ def _sample(size):
     """The path of the dataset.pkl of a generated sample, which lies apart from the project's prepared data."""
     raw, folder = (os.path.join(ROOT, "raw_data", name % size) for name in ("sample_%s", "prepared_%s"))
     path = os.path.join(folder, "dataset.pkl")
-    if not os.path.exists(path):
-        for command in (["utils/make_sample.py", size, "--output", raw],
-                        ["utils/1_convert_pd.py", "--raw_data", raw, "--output", folder],
-                        ["utils/2_remap_id.py", "--output", folder],
-                        ["din/build_dataset.py", "--remap", os.path.join(folder, "remap.pkl"), "--output", path]):
-            if subprocess.run([sys.executable] + command, cwd=ROOT, stdout=sys.stderr).returncode:
-                raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
-                                % command[0])
+    remap = os.path.join(folder, "remap.pkl")
+    for command in (["utils/make_sample.py", size, "--output", raw],
+                    ["utils/1_convert_pd.py", "--raw_data", raw, "--output", folder, "--if_needed"],
+                    ["utils/2_remap_id.py", "--output", folder, "--if_needed"],
+                    ["din/build_dataset.py", "--remap", remap, "--output", path, "--if_needed"]):
+        if subprocess.run([sys.executable] + command, cwd=ROOT, stdout=sys.stderr).returncode:
+            raise UserError("%s failed, see above; or prepare data with ./prepare_dataset.sh and give --data din"
+                            % command[0])
     return path
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 
 REVIEWS, META = "reviews_Electronics_5.json.gz", "meta_Electronics.json.gz"
-CONTENT = {"/" + REVIEWS: gzip.compress(os.urandom(40000)), "/" + META: gzip.compress(os.urandom(30000))}
+CONTENT = {"/" + name: gzip.compress(b'{"' + os.urandom(size)) for name, size in ((REVIEWS, 40000), (META, 30000))}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import measure, scaling
+from benchmarks import cluster, measure, scaling
 from benchmarks import train as train_benchmark
-from benchmarks.command import make_parser
+from benchmarks.command import Table, make_parser, with_spread
 from tests.helpers import random_dataset
 from utils.batches import GROUP, prefetch
 from utils.dataset import write_dataset
@@ -200,6 +200,27 @@ def test_a_number_of_linux_is_that_after_its_name(tmp_path):
     (tmp_path / "status").write_text("VmPeak:\t  9 kB\nVmHWM:\t  5000 kB\nVmHWM:x 7 kB\n")
     assert measure.linux_number(str(tmp_path / "status"), "VmHWM:") == 5000
     assert measure.linux_number(str(tmp_path / "nothing"), "VmHWM:") is None
+    assert measure.linux_number(str(tmp_path / "status"), "VmSwap:") is None
+    assert measure.linux_number(str(tmp_path), "VmHWM:") is None
+
+
+def test_a_figure_that_the_machine_does_not_tell_is_a_dash_in_a_table_and_null_in_json(capsys):
+    result = {"mb": None, "spread": {"mb": [1.5, None]}, "peak": {"ours": None}}
+    columns = [("MB", 10, "{mb:.2f}"), ("spread", 20, with_spread("mb", ",.0f")), ("MiB", 9, "{peak[ours]}")]
+    Table(True, columns).row(result)
+    output = capsys.readouterr()
+    assert json.loads(output.out) == result
+    assert output.err.splitlines()[-1].split() == ["-", "-", "(2", "to", "-)", "-"]
+
+
+def test_workers_are_measured_where_the_system_does_not_tell_what_they_send(monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "run_workers", lambda *_: {"rounds": [[0.5, None], [0.25, None]], "table_bytes": 1e6})
+    monkeypatch.setattr(cluster, "alone_on_the_network", lambda: False)
+    monkeypatch.setattr("sys.argv", ["cluster", "--items", "9", "--workers", "2", "--batch_sizes", "4", "--json"])
+    cluster.main()
+    output = capsys.readouterr()
+    assert json.loads(output.out)["sent_mb"] is None
+    assert output.err.splitlines()[-1].split()[-1] == "-"
 
 
 @pytest.mark.parametrize("kibibytes, mebibytes", [(5 * 1024, 5), (6 * 1024 - 1, 5), (None, None)])

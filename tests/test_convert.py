@@ -1,10 +1,13 @@
 """1_convert_pd.py: raw files in, reviews.pkl, meta.pkl and source.json out."""
 import ast
+import bz2
 import gzip
-import hashlib
 import importlib
+import io
 import json
+import lzma
 import os
+import tarfile
 
 import pytest
 from hypothesis import given
@@ -55,7 +58,9 @@ def read(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
-@pytest.mark.parametrize("suffix, pack", [("", bytes), (".gz", gzip.compress)], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("suffix, pack", [
+    ("", bytes), (".gz", gzip.compress), (".gz", lambda content: gzip.compress(gzip.compress(content))),
+    ("", lambda content: b"\xef\xbb\xbf" + content)], ids=["plain", "gzipped", "gzipped twice", "byte order mark"])
 def test_reviews_come_in_file_order_and_meta_of_the_reviewed_items(tmp_path, suffix, pack):
     raw = write(tmp_path / "beauty set", pack(GOOD_REVIEWS), pack(GOOD_META), suffix)
     reviews, meta, name = convert(raw, tmp_path / "out")
@@ -106,6 +111,48 @@ def test_every_way_of_writing_a_literal_is_understood(tmp_path, line):
     assert convert(raw, tmp_path / "out")[1] == {"i1": [["E"]]}
 
 
+UNUSED = {
+    "half a character": '"great \\ud83d"', "halves in the wrong order": '"\\ude00\\ud83d"',
+    "not a number": "NaN", "infinities": "[Infinity, -Infinity]", "a huge number": "1e999",
+    "a long number": "9" * 100000, "a long fraction": "0." + "1" * 100000,
+    "numbers beyond 64 bits": "[18446744073709551616, -9223372036854775809]", "a key twice": '{"a": 1, "a": 2}',
+    "NUL": '"\\u0000"', "a raw NUL": '"\0"', "control characters": '"\x01\t\x7f"',
+    "a long text": '"%s"' % ("x" * 10 ** 6),
+    "a deep list": "[" * 100000 + "]" * 100000, "a deep dictionary": '{"a":' * 100000 + "1" + "}" * 100000,
+    "all of it": '["\\ud83d", NaN, 1e999, ' + "[" * 3000 + "]" * 3000 + ', "\x01"]'}
+
+
+@pytest.mark.parametrize("value", UNUSED.values(), ids=list(UNUSED))
+@pytest.mark.parametrize("first", [True, False])
+def test_a_field_that_is_not_used_may_hold_what_it_likes(tmp_path, value, first):
+    def line(fields):
+        unused = '"x": ' + value
+        return ("{%s, %s}\n" % ((unused, fields) if first else (fields, unused))).encode()
+
+    reviews = GOOD_REVIEWS + line('"reviewerID": "\\ud83d\\ude00", "asin": "i1", "unixReviewTime": 7')
+    raw = write(tmp_path / "raw", reviews, GOOD_META + line('"asin": "i1", "categories": [["\\ud83d\\ude00"]]'))
+    reviews, meta, _ = convert(raw, tmp_path / "out")
+    assert len(reviews) == 4 and reviews[3] == ("\U0001f600", "i1", 7) and meta["i1"] == [["\U0001f600"]]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("literal", ["'C:\\d'", "0x1for x in y", "('\\d',)"])
+def test_odd_literals_warn_nobody(tmp_path, literal):
+    raw = write(tmp_path / "raw", lines(review()), GOOD_META + b"{'asin': 'i1', 'categories': [['later']], 'x': %s}"
+                % literal.encode())
+    if "for" in literal:
+        with pytest.raises(UserError, match="line 4: not a record"):
+            convert(raw, tmp_path / "out")
+    else:
+        assert convert(raw, tmp_path / "out")[1]["i1"] == [["later"]]
+
+
+@pytest.mark.parametrize("written", ["1.4e9", "1400000000.0", "14E8"])
+def test_a_whole_number_of_seconds_is_one_however_json_writes_it(tmp_path, written):
+    raw = write(tmp_path / "raw", lines(review()).replace(b"7", written.encode()))
+    assert convert(raw, tmp_path / "out")[0] == [("u1", "i1", 1400000000)]
+
+
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)) | st.sampled_from("'\"\\\n u{}[]"), max_size=12)
 ATOM = (TEXT | st.integers(-2**63, 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.none()
         | st.booleans())
@@ -120,11 +167,24 @@ def test_a_record_parses_to_what_python_makes_of_it(record):
 # name: (reviews, meta, file at fault, the error after the file's name)
 MEND = "; mend the line or fetch the file again"
 FETCH = "; fetch it again"
+UNPACK = "; unpack it, and give what is in it, plain or gzipped"
+UTF_8 = "; write it as UTF-8 (PowerShell's > does not)"
+
+
+def tar(content):
+    """A tar archive with one file."""
+    archive, about = io.BytesIO(), tarfile.TarInfo(REVIEWS)
+    about.size = len(content)
+    with tarfile.open(fileobj=archive, mode="w") as file:
+        file.addfile(about, io.BytesIO(content))
+    return archive.getvalue()
+
+
 BAD = {
-    "a review that is no JSON": (lines(review()) + b"{'reviewerID': 'u1'}\n", GOOD_META, REVIEWS,
-                                 ", line 2: not a JSON record" + MEND),
-    "a review that is a list": (b"\n[1]\n", GOOD_META, REVIEWS, ", line 2: not a JSON record" + MEND),
-    "a review that is a number": (b"12\n", GOOD_META, REVIEWS, ", line 1: not a JSON record" + MEND),
+    "a review that is no JSON": (lines(review()) + b"{'reviewerID: 'u1'}\n", GOOD_META, REVIEWS,
+                                 ", line 2: not a record" + MEND),
+    "a review that is a list": (b"\n[1]\n", GOOD_META, REVIEWS, ", line 2: not a record" + MEND),
+    "a review that is a number": (b"12\n", GOOD_META, REVIEWS, ", line 1: not a record" + MEND),
     "no user": (b'{"asin": "i1", "unixReviewTime": 1}\n', GOOD_META, REVIEWS, ", line 1: reviewerID is missing" + MEND),
     "no time": (b'{"reviewerID": "u", "asin": "i1"}\n', GOOD_META, REVIEWS,
                 ", line 1: unixReviewTime is missing" + MEND),
@@ -138,7 +198,23 @@ BAD = {
                               ", line 1: unixReviewTime is out of range" + MEND),
     "a review that is not UTF-8": (lines(review()) + b'{"reviewerID": "\xff"}', GOOD_META, REVIEWS,
                                    ", line 2: not UTF-8" + MEND),
-    "a deep review": (b"[" * 100000, GOOD_META, REVIEWS, ", line 1: not a JSON record" + MEND),
+    "a deep review": (b"[" * 100000, GOOD_META, REVIEWS, ", line 1: not a record" + MEND),
+    "a review whose brackets don't match": (lines(review(x=1)).replace(b"1", b"[" * 2000 + b"}" * 2000), GOOD_META,
+                                            REVIEWS, ", line 1: not a record" + MEND),
+    "a time beyond what is whole": (lines(review(time=1e300)), GOOD_META, REVIEWS,
+                                    ", line 1: unixReviewTime is out of range" + MEND),
+    "a time that is infinite": (lines(review(time=float("inf"))), GOOD_META, REVIEWS,
+                                ", line 1: unixReviewTime is not a whole number of seconds" + MEND),
+    "a time that is a text": (lines(review(time="1400000000")), GOOD_META, REVIEWS,
+                              ", line 1: unixReviewTime is not a whole number of seconds" + MEND),
+    "a user of half a character": (lines(review(user="u\ud83d")), GOOD_META, REVIEWS,
+                                   ", line 1: reviewerID is not Unicode text" + MEND),
+    "an item of half a character": (lines(review(item="\ude00i")), GOOD_META, REVIEWS,
+                                    ", line 1: asin is not Unicode text" + MEND),
+    "a category of half a character": (GOOD_REVIEWS, lines({"asin": "i1", "categories": [["a\ud83d"]]}), META,
+                                       ", line 1: a category's name is not Unicode text" + MEND),
+    "a category of half a character in Python": (GOOD_REVIEWS, b"{'asin': 'i1', 'categories': [['a\\ud83d']]}", META,
+                                                 ", line 1: a category's name is not Unicode text" + MEND),
     "an empty review file": (b"", GOOD_META, REVIEWS, " is empty" + FETCH),
     "blank reviews": (b"\n\n", GOOD_META, REVIEWS, " holds no review" + FETCH),
     "a gzip file cut off": (gzip.compress(GOOD_REVIEWS)[:-9], GOOD_META, REVIEWS,
@@ -153,8 +229,6 @@ BAD = {
                          ", line 1: not a record" + MEND),
     "a very deep meta line": (GOOD_REVIEWS, b"{'asin': 'i1', 'x': 1" + b"+1" * 500000 + b"}", META,
                               ", line 1: not a record" + MEND),
-    "a NUL in a meta line": (GOOD_REVIEWS, b"{'asin': 'i1', 'x': '\0'}", META,
-                             ", line 1: not a record" + MEND),
     "a meta line without asin": (GOOD_REVIEWS, b"{'categories': [['E']]}", META, ", line 1: asin is missing" + MEND),
     "an asin that is a number": (GOOD_REVIEWS, b"{'asin': 1}", META, ", line 1: asin is not a text" + MEND),
     "no categories": (GOOD_REVIEWS, b"{'asin': 'i1'}", META, ", line 1: categories is missing" + MEND),
@@ -167,6 +241,23 @@ BAD = {
     "reviewed items without meta": (lines(review(), review(item="i8"), review(item="i9")), GOOD_META, META,
                                     " has no line for 2 reviewed items, i8 the first; fetch both files again, they "
                                     "must belong together"),
+    "an item with the end of a line in its name": (
+        lines(review(item="i\n" + "8" * 99)), GOOD_META, META, " has no line for 1 reviewed item, i\\n%s the first; "
+        "fetch both files again, they must belong together" % ("8" * 47)),
+    "a zip archive": (b"PK\3\4" + bytes(99), GOOD_META, REVIEWS, " is a zip archive" + UNPACK),
+    "a bzip2 file": (bz2.compress(GOOD_REVIEWS), GOOD_META, REVIEWS, " is a bzip2 file" + UNPACK),
+    "an xz file": (GOOD_REVIEWS, lzma.compress(GOOD_META), META, " is an xz file" + UNPACK),
+    "a Zstandard file": (b"\x28\xb5\x2f\xfd" + bytes(99), GOOD_META, REVIEWS, " is a Zstandard file" + UNPACK),
+    "a 7-Zip archive": (b"7z\xbc\xaf\x27\x1c" + bytes(99), GOOD_META, REVIEWS, " is a 7-Zip archive" + UNPACK),
+    "a RAR archive": (b"Rar!\x1a\7" + bytes(99), GOOD_META, REVIEWS, " is a RAR archive" + UNPACK),
+    "a gzipped tar archive": (gzip.compress(tar(GOOD_REVIEWS)), GOOD_META, REVIEWS, " is a tar archive" + UNPACK),
+    "a gzip file in three layers": (gzip.compress(gzip.compress(gzip.compress(GOOD_REVIEWS))), GOOD_META, REVIEWS,
+                                    " is a gzip file of gzip files of gzip files" + UNPACK),
+    "a web page": (b"\n<!DOCTYPE html><html>", GOOD_META, REVIEWS,
+                   " is a web page; a server sent it in place of the file; fetch the file again"),
+    "UTF-16": (GOOD_REVIEWS.decode().encode("utf-16"), GOOD_META, REVIEWS, " is UTF-16 text" + UTF_8),
+    "UTF-16 without a byte order mark": (GOOD_REVIEWS, GOOD_META.decode().encode("utf-16-be"), META,
+                                         " is UTF-16 text" + UTF_8),
     "an empty meta file": (GOOD_REVIEWS, b"", META, " is empty" + FETCH),
 }
 
@@ -239,61 +330,6 @@ def test_missing_and_ambiguous_files_are_errors(tmp_path):
     (raw / "reviews_Electronics.json.gz").unlink()
     with pytest.raises(UserError, match=r"no meta_Electronics\*.json\[.gz\] in .*; run utils/0_download_raw.sh"):
         convert(raw, tmp_path / "out")
-
-
-def test_unknown_data_needs_skip_checksum(tmp_path):
-    raw = write(tmp_path / "raw")
-    with pytest.raises(UserError) as error:
-        convert(raw, tmp_path / "out", skip_checksum=False)
-    assert str(error.value) == (
-        "%s: the md5 of its unpacked content is %s, but 89fd3bb8a4a701ecf5be75c840bb6979 is expected; fetch the file "
-        "again, or set SKIP_CHECKSUM=1 for a data set of your own"
-        % (raw / REVIEWS, hashlib.md5(GOOD_REVIEWS).hexdigest()))
-    assert read(tmp_path / "out") == {}
-
-
-def test_published_data_is_known_by_its_sums(tmp_path, monkeypatch):
-    for kind, content in (("reviews", GOOD_REVIEWS), ("meta", GOOD_META)):
-        monkeypatch.setitem(raw_files.KNOWN_MD5, kind, hashlib.md5(content).hexdigest())
-    raw = write(tmp_path / "mine", gzip.compress(GOOD_REVIEWS), gzip.compress(GOOD_META), ".gz")
-    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "amazon_electronics"
-    (raw / "sample.json").write_text('{"dataset": "sample_small"}')
-    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "amazon_electronics"
-
-
-def test_a_sample_bears_its_own_name_and_needs_no_sum(tmp_path):
-    raw = write(tmp_path / "raw")
-    (raw / "sample.json").write_text('{"dataset": "sample_small"}')
-    assert convert(raw, tmp_path / "out", skip_checksum=False)[2] == "sample_small"
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"dataset": "amazon_electronics"}'])
-def test_a_sample_that_does_not_say_its_name_is_an_error(tmp_path, content):
-    raw = write(tmp_path / "raw")
-    (raw / "sample.json").write_text(content)
-    with pytest.raises(UserError, match="sample.json does not name a data set"):
-        convert(raw, tmp_path / "out")
-
-
-@pytest.mark.parametrize("folder, name", [
-    ("my, data", "my__data"), ("amazon_electronics", "amazon_electronics_unverified"),
-    ("sample_full", "sample_full_unverified"), ("b-1.2", "b-1.2")])
-def test_other_data_bears_its_folders_name(tmp_path, folder, name):
-    assert convert(write(tmp_path / folder), tmp_path / "out")[2] == name
-
-
-def test_if_needed_converts_again_only_what_has_changed(tmp_path):
-    raw, out = write(tmp_path / "raw"), tmp_path / "out"
-    assert convert(raw, out, if_needed=True)[2] == "raw"
-    before = read(out)
-    assert convert(raw, out, if_needed=True)[2] is None
-    assert read(out) == before
-    (out / "meta.pkl").unlink()
-    assert convert(raw, out, if_needed=True)[2] == "raw"
-    write(raw, reviews=lines(review()))
-    assert len(convert(raw, out, if_needed=True)[0]) == 1
-    (out / "source.json").write_text("junk")
-    assert convert(raw, out, if_needed=True)[2] == "raw"
 
 
 def test_the_mark_is_gone_while_the_pickles_are_replaced(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """dataset.pkl holds the examples, negatives and order of the original's recipe, and is read back whole or refused."""
 import json
+import os
 import pickle
 import random
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.plain_prepare import examples
 from tests.helpers import golden, random_dataset, run_script
 from utils.data.pickles import dump_parts
-from utils.dataset import Dataset, build_sets, fingerprint, read_dataset, write_dataset
+from utils.dataset import Dataset, build_dataset, build_sets, fingerprint, read_dataset, write_dataset
 from utils.files import UserError
 
 # Users with one purchase, two, three and more; user 3 owns eight of the ten items.
@@ -154,6 +155,44 @@ def test_a_data_set_that_is_not_consistent_is_refused(tmp_path, reason):
         read_dataset(path)
     assert str(error.value) == ("%s does not hold a data set (%s); run python build_dataset.py to make it"
                                 % (path, reason))
+
+
+def test_the_originals_examples_of_other_fields_are_refused(tmp_path):
+    for train in ([(0, [1], 1)], [(0, [1], 1, 1, 1)], [[0, [1], 1, 1]], []):
+        dump_parts(str(tmp_path / "dataset.pkl"), [train, [(0, [1], (1, 2))], [0, 0, 0], (1, 3, 1)])
+        with pytest.raises(UserError, match="does not hold a data set"):
+            read_dataset(str(tmp_path / "dataset.pkl"))
+
+
+@pytest.mark.parametrize("change, reason", [
+    ({"user_count": 10 ** 12}, "its counts are out of range"), ({"cate_count": -1}, "its counts are out of range"),
+    ({"item_count": 1 << 2000}, "its counts are out of range"),
+    ({"user_count": "6" * 1000}, "object cannot be interpreted as")])
+def test_counts_that_no_ids_can_have_are_refused(tmp_path, change, reason):
+    write_dataset(str(tmp_path / "dataset.pkl"), small_dataset()._replace(**change))
+    with pytest.raises(UserError, match=reason) as error:
+        read_dataset(str(tmp_path / "dataset.pkl"))
+    assert len(str(error.value)) < 1000
+
+
+def test_building_what_is_there_is_told_by_the_data_whatever_the_times(tmp_path, monkeypatch, capsys):
+    remap, output = str(tmp_path / "remap.pkl"), str(tmp_path / "dataset.pkl")
+
+    def build(name, times):
+        reviews = pd.DataFrame({"reviewerID": [0, 0, 0], "asin": [2, 0, 1], "unixReviewTime": [1, 2, 3]})
+        source = {"dataset": "tiny", "md5": {"reviews": name}}
+        dump_parts(remap, [reviews, np.zeros(4, np.int32), (1, 4, 1, 3), (list("abcd"), ["c"], ["u"]), source])
+        if os.path.exists(output):
+            os.utime(output, times)
+        monkeypatch.setattr("sys.argv", ["build_dataset.py", "--remap", remap, "--output", output, "--if_needed"])
+        build_dataset(str(tmp_path), "")
+        return capsys.readouterr().out.endswith("is up to date\n")
+
+    future, past = (4000000000, 4000000000), (1, 1)
+    assert [build("one", past), build("one", past), build("other", future), build("other", future)] == [
+        False, True, False, True]
+    write_dataset(output, small_dataset())
+    assert not build("other", future), "what does not say that it is of this data is made anew"
 
 
 @pytest.mark.parametrize("parts", [[], [1], [{}, {}, [], (1, 2, 3)], [[], [], [], (1, 1, 1)], ["a", "b", "c", "d"]])

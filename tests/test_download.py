@@ -73,8 +73,8 @@ def test_a_wrong_sum_is_an_error_that_names_file_and_sums(download):
     assert result.returncode == 1
     expected = hashlib.md5(gzip.decompress(WHOLE[META])).hexdigest()
     error = result.stderr.splitlines()[-1]
-    assert error == ("error: %s: the md5 of its unpacked content is %s, but %s is expected; fetch the file again, or "
-                     "set SKIP_CHECKSUM=1 for a data set of your own"
+    assert error == ("error: %s: the md5 of its unpacked content is %s, but %s is expected; remove the file and "
+                     "fetch it again, or set SKIP_CHECKSUM=1 for a data set of your own"
                      % (download.folder / META, hashlib.md5(b"other").hexdigest(), expected))
     assert files_in(download.folder) == {REVIEWS: WHOLE[REVIEWS]}
 
@@ -84,7 +84,21 @@ def test_skip_checksum_takes_a_file_whatever_its_sum(download):
     with serving(content) as server:
         result = download(server.base, SKIP_CHECKSUM="1")
     assert result.returncode == 0, result.stderr
-    assert files_in(download.folder) == {REVIEWS: content["/" + REVIEWS], META: content["/" + META]}
+    marks = {".%s.unverified" % name: b"" for name in (REVIEWS, META)}
+    assert files_in(download.folder) == dict(marks, **{REVIEWS: content["/" + REVIEWS], META: content["/" + META]})
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_file_that_was_fetched_unverified_is_verified_by_the_next_run_that_does_not_skip_it(download, is_known):
+    content = CONTENT if is_known else {"/" + REVIEWS: gzip.compress(b"one"), "/" + META: gzip.compress(b"other")}
+    with serving(content) as server:
+        assert download(server.base, SKIP_CHECKSUM="1").returncode == 0
+        result = download(server.base)
+    error = "error: %s: the md5 of its unpacked content is " % (download.folder / REVIEWS)
+    assert result.returncode == (not is_known) and result.stderr.startswith(error) == (not is_known)
+    assert {name: body for name, body in files_in(download.folder).items() if not name.startswith(".")} == {
+        name.lstrip("/"): body for name, body in content.items()}
+    assert len(server.asked) == 2 and is_known == (len(files_in(download.folder)) == 2)
 
 
 def test_the_next_base_is_used_where_one_fails_or_has_another_file(download):

@@ -1,6 +1,8 @@
 """2_remap_id.py: reviews.pkl and meta.pkl in, remap.pkl out."""
 import importlib
+import json
 import os
+import pickle
 import random
 
 import numpy as np
@@ -69,18 +71,25 @@ def test_remap_pkl_holds_five_parts_in_order(folder):
     assert list(frame.columns) == ["reviewerID", "asin", "unixReviewTime"]
     assert rows_of(frame) == [(0, 0, 1), (0, 1, 2)] and [str(kind) for kind in frame.dtypes] == ["int64"] * 3
     assert cate_list.tolist() == [1, 0] and cate_list.dtype == np.int32
-    assert (counts, keys, about) == ((1, 2, 2, 2), (["i", "j"], ["b", "c"], ["u"]), {"dataset": "raw"})
+    assert (counts, keys) == ((1, 2, 2, 2), (["i", "j"], ["b", "c"], ["u"]))
+    assert about == {"dataset": "raw", "md5": json.loads((folder / "source.json").read_text())["md5"]}
 
 
-def test_if_needed_remaps_only_after_a_conversion(folder):
+@pytest.mark.parametrize("time", [1, 4000000000])
+def test_if_needed_remaps_what_is_of_other_data_whatever_the_times(folder, time):
     remap_id.remap_files(str(folder))
-    output, mark = folder / "remap.pkl", folder / "source.json"
-    time = os.stat(str(mark)).st_mtime_ns
-    os.utime(str(output), ns=(time + 1, time + 1))
+    os.utime(str(folder / "remap.pkl"), (time, time))
     assert remap_id.remap_files(str(folder), if_needed=True) is None
-    os.utime(str(output), ns=(time, time))
-    assert remap_id.remap_files(str(folder), if_needed=True) == (1, 2, 2, 2)
-    output.unlink()
+    (folder / "raw" / "reviews_Electronics.json").write_text('{"reviewerID": "u", "asin": "i", "unixReviewTime": 1}\n')
+    convert_pd.convert(str(folder / "raw"), str(folder), skip_checksum=True)
+    os.utime(str(folder / "remap.pkl"), (time, time))
+    assert remap_id.remap_files(str(folder), if_needed=True) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("content", [None, b"junk", pickle.dumps({})])
+def test_if_needed_remaps_where_remap_pkl_is_not_there_or_damaged(folder, content):
+    if content is not None:
+        (folder / "remap.pkl").write_bytes(content)
     assert remap_id.remap_files(str(folder), if_needed=True) == (1, 2, 2, 2)
 
 
@@ -91,10 +100,16 @@ def test_a_missing_file_is_an_error_that_says_how_it_is_made(folder, name):
         remap_id.remap_files(str(folder))
 
 
+NESTED = ()
+for _ in range(100):  # to look it up would take for ever
+    NESTED = NESTED, NESTED
+
+
 @pytest.mark.parametrize("reviews", [
     [], [3], [pd.DataFrame({"asin": [1]})], [1, 2],
-    [pd.DataFrame({"reviewerID": ["u"], "asin": ["not in meta"], "unixReviewTime": [1]})]],
-                         ids=["empty", "a number", "other columns", "two parts", "other items"])
+    [pd.DataFrame({"reviewerID": ["u"], "asin": ["not in meta"], "unixReviewTime": [1]})],
+    [pd.DataFrame({"reviewerID": pd.Series([NESTED], dtype=object), "asin": ["i"], "unixReviewTime": [1]})]],
+                         ids=["empty", "a number", "other columns", "two parts", "other items", "nested tuples"])
 def test_files_that_do_not_fit_are_an_error_and_remap_pkl_stays(folder, reviews):
     remap_id.remap_files(str(folder))
     before = (folder / "remap.pkl").read_bytes()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import TWO_EPOCHS, Folder, random_dataset, results_of
+from tests.rows import write_rows
 from utils import train_loop
 from utils.cluster import workers
 from utils.files import UserError
@@ -95,6 +96,36 @@ def test_a_row_is_added_to_an_earlier_versions_file(tmp_path):
     first, second = read_rows(str(tmp_path / "results"), "train")
     assert first == dict(dict.fromkeys(TRAIN_COLUMNS, ""), num_workers="1", **dict.fromkeys(earlier, "1"))
     assert set(second.values()) == {"1"}
+
+
+SHEETS = {  # what a spreadsheet makes of a CSV: (the file again, what is wrong with it)
+    "a byte order mark": (lambda text: text.encode("utf-8-sig"), None),
+    "other ends of lines": (lambda text: text.replace("\r\n", "\n").encode(), None),
+    "semicolons": (lambda text: text.replace(",", ";").encode("utf-8-sig"),
+                   "has semicolons between its columns, as Excel may write them; save it with commas, or move it away"),
+    "tabs": (lambda text: text.replace(",", "\t").encode(),
+             "has tabs between its columns, as Excel may write them; save it with commas, or move it away"),
+    "UTF-16": (lambda text: text.encode("utf-16"), "is not UTF-8 text; save it as CSV in UTF-8, or move it away"),
+    "another header": (lambda text: text.replace("model", "models").encode(),
+                       "has other columns than this version writes; move it away")}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_csv_that_went_through_a_spreadsheet_is_read_or_its_error_says_what_it_is(tmp_path, name):
+    change, fault = SHEETS[name]
+    write_rows(tmp_path, "train", {})
+    path = tmp_path / csv_name("train")
+    before = read_rows(str(tmp_path), "train")
+    path.write_bytes(change(path.read_bytes().decode()))
+    if fault is None:
+        assert read_rows(str(tmp_path), "train") == before
+        return
+    content = path.read_bytes()
+    for use in (lambda: read_rows(str(tmp_path), "train"), lambda: add_rows(str(tmp_path), {"train": before})):
+        with pytest.raises(UserError) as error:
+            use()
+        assert str(error.value) == "%s %s" % (path, fault)
+        assert path.read_bytes() == content
 
 
 def test_the_first_columns_are_those_that_others_scripts_rely_on():

@@ -295,7 +295,8 @@ def test_sample_json_says_what_the_files_are(folder):
     with open(os.path.join(folder, SAMPLE_FILE)) as file:
         sample = json.load(file)
     sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in (REVIEWS_FILE, META_FILE)}
-    assert sample == dict(TINY._asdict(), dataset="sample_tiny", seed=1234, recipe=RECIPE, bytes=sizes)
+    sums = {name.split("_")[0]: hashlib.md5(contents(folder)[name]).hexdigest() for name in (REVIEWS_FILE, META_FILE)}
+    assert sample == dict(TINY._asdict(), dataset="sample_tiny", seed=1234, recipe=RECIPE, bytes=sizes, md5=sums)
 
 
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
@@ -311,7 +312,6 @@ def test_small_has_not_drifted(tmp_path):
         1, "92aa0c03d422d6998bab6990627b32d0151f2ac4cc5a3f52012e5964505e97e0",
         "e2ee10b5d28d29c7d6460b26a3376e1b026e0bedff529aaa3136f62b14737e6e")
     assert sum(os.path.getsize(str(tmp_path / name)) for name in (REVIEWS_FILE, META_FILE)) < 50e6
-
 
 # ---- running it ------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 #   bash utils/0_download_raw.sh [FOLDER]      default: $RAW_DATA, else raw_data in the project
 #
 # A file that is there already, gzipped or not, is not fetched again. A download is kept as FILE.part until its
-# content has the known md5 sum.
+# content has the known md5 sum. One that SKIP_CHECKSUM let through is verified by the next run that does not skip it.
 set -euo pipefail
 
 RAW_DATA_URLS=${RAW_DATA_URLS:-http://snap.stanford.edu/data/amazon/productGraph/categoryFiles}  # tried in turn
@@ -51,6 +51,16 @@ fetch() {
   return 1
 }
 
+unverified_mark() { echo "$folder/.$1.unverified"; } # FILE: what says that it was fetched without being verified
+
+# FILE: ends with an error where it was fetched without being verified, and is not the known file
+verify_later() {
+  local wrong
+  if [[ $SKIP_CHECKSUM == 1 || ! -e $(unverified_mark "$1") ]]; then return; fi
+  if [[ -e $folder/$1 ]]; then wrong=$("$PYTHON" "$here/data/raw_files.py" verify "$folder/$1" 2>&1) || fail "${wrong#error: }"; fi
+  rm -f "$(unverified_mark "$1")"
+}
+
 # FILE: fetches it from the first base that has it whole
 download() {
   local file=$1 part=$folder/$1.part base resumed wrong=""
@@ -60,6 +70,7 @@ download() {
       echo "$file: fetching from ${base%/}" >&2
       if ! fetch "${base%/}/$file" "$part"; then break; fi
       if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/data/raw_files.py" verify "$part" 2>&1); then
+        if [[ $SKIP_CHECKSUM == 1 ]]; then : > "$(unverified_mark "$file")"; else rm -f "$(unverified_mark "$file")"; fi
         mv -f "$part" "$folder/$file"
         return
       fi
@@ -86,6 +97,7 @@ folder=$(cd "$folder" && pwd)
 for file in "${files[@]}"; do
   name=${file%%_*}_Electronics
   if (cd "$folder" && { compgen -G "$name*.json" || compgen -G "$name*.json.gz"; }) > /dev/null; then
+    verify_later "$file"
     echo "$file: there already" >&2
   else
     download "$file"

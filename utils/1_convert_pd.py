@@ -4,19 +4,23 @@
 
 reviews.pkl   frame: reviewerID and asin (categorical, text), unixReviewTime (int64, seconds), in file order
 meta.pkl      frame: asin (text), categories (list of category paths, each a list of names), a row per reviewed item
-source.json   the data set's name, and name, size and time of the raw files; written last, so that where it is there,
+source.json   the data set's name; name, size, times and md5 of the raw files; written last, so that where it is there,
               the two frames are whole and belong together
-A raw file is parsed, never evaluated.
+A raw file is parsed, never evaluated. A line is a record in JSON, or as Python writes a dictionary. Of a review
+reviewerID, asin and unixReviewTime are used, of a product asin and categories: other fields may hold what they like.
 """
 import ast
 import contextlib
+import json
 import os
 import re
 import sys
+import unicodedata
+import warnings
 from array import array
 from collections import defaultdict
 from itertools import count
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
@@ -28,36 +32,46 @@ from utils.data.pickles import dump_parts
 from utils.data.raw_files import KINDS, KNOWN_MD5, RawFile, check_sum, find_raw_file, line_error, read_mark, write_mark
 from utils.files import ROOT, Parser, UserError, make_folder, run_main
 
-RESERVED_NAMES = ("amazon_electronics", "sample_small", "sample_full")  # a data set of the user's can't bear them
+PUBLISHED, SAMPLE = "amazon_electronics", "sample_"  # a name, and what names begin with, that other data can't bear
 LITERAL_LIMIT = 64 << 10  # bytes; a longer literal of unusual form could exhaust the C stack of Python 3.7's parser
+DEPTH = 100  # of a record's values; deeper ones, which no used field has, are left out where parsers give up on them
 
 
 def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     """Writes reviews.pkl, meta.pkl and source.json of the raw files in `raw_folder` into `output_folder`.
 
-    Returns the name of the data set, or None where `if_needed` and they were made from these very files already.
+    Returns the name of the data set, or None where `if_needed` and they were made from these very files already, which
+    were verified then unless `skip_checksum`.
     Raises `UserError`, and leaves `output_folder` as it was, where a raw file is missing, malformed or, unless
     `skip_checksum`, neither published nor described by a sample.json beside it.
     """
     paths = {kind: find_raw_file(raw_folder, kind) for kind in KINDS}
-    source = {kind: dict(name=os.path.basename(path), size=os.path.getsize(path), mtime_ns=os.stat(path).st_mtime_ns)
-              for kind, path in paths.items()}
+    source = {kind: _file_mark(path) for kind, path in paths.items()}
     outputs = {kind: os.path.join(output_folder, kind + ".pkl") for kind in KINDS}
     mark = os.path.join(output_folder, "source.json")
-    if if_needed and all(map(os.path.exists, outputs.values())) and source.items() <= (read_mark(mark) or {}).items():
-        return None
+    sample_name, sample_sums = _read_sample(raw_folder)
 
-    sample = read_mark(os.path.join(raw_folder, "sample.json"))
-    name = _dataset_name(raw_folder, sample)
-    verify = sample is None and not skip_checksum
+    def name_of(sums):  # of files with these sums, {kind: md5}; None where they are not verified, and have to be
+        if sums == KNOWN_MD5:  # even beside a forgotten sample.json
+            return PUBLISHED
+        if sample_sums and sums == sample_sums:
+            return sample_name
+        return _folder_name(raw_folder) if skip_checksum else None
+
+    if if_needed and all(map(os.path.exists, outputs.values())):
+        made = read_mark(mark) or {}
+        if source.items() <= made.items() and name_of(made.get("md5")) == (made.get("dataset") or ""):
+            return None
+
     sums = {}
     reviews, sums["reviews"] = read_reviews(paths["reviews"])
-    if verify:
-        check_sum(paths["reviews"], "reviews", sums["reviews"])
+    expected_sums = KNOWN_MD5 if sums["reviews"] == KNOWN_MD5["reviews"] else sample_sums
+    if not skip_checksum:
+        check_sum(paths["reviews"], "reviews", sums["reviews"], expected_sums)
     meta, sums["meta"] = read_meta(paths["meta"], reviews["asin"].cat.categories)
-    if verify:
-        check_sum(paths["meta"], "meta", sums["meta"])
-    source["dataset"] = RESERVED_NAMES[0] if sums == KNOWN_MD5 else name  # even beside a forgotten sample.json
+    if not skip_checksum:
+        check_sum(paths["meta"], "meta", sums["meta"], expected_sums)
+    source.update(md5=sums, dataset=name_of(sums))
 
     make_folder(output_folder)
     with contextlib.suppress(FileNotFoundError):
@@ -66,6 +80,13 @@ def convert(raw_folder, output_folder, if_needed=False, skip_checksum=False):
     dump_parts(outputs["meta"], [meta])
     write_mark(mark, source)
     return source["dataset"]
+
+
+def _file_mark(path):
+    """Returns what tells a raw file from another in its place, a dictionary; its content is not read."""
+    status = os.stat(path)  # a copy may keep the time of the content's change, but not that of its own
+    return dict(name=os.path.basename(path), size=status.st_size, mtime_ns=status.st_mtime_ns,
+                ctime_ns=status.st_ctime_ns)
 
 
 _REVIEW = (("reviewerID", str, "a text"), ("asin", str, "a text"), ("unixReviewTime", int, "a whole number of seconds"))
@@ -81,25 +102,43 @@ def read_reviews(path):
     times = array("q")
 
     def take(lines):  # as columns, so that no bytecode is run for each line: a third less time than line by line
-        try:
-            columns = list(zip(*map(_review_fields, map(orjson.loads, lines))))
-            for column, (name, kind, meaning) in zip(columns, _REVIEW):
-                if not set(map(type, column)) <= {kind}:
-                    raise ValueError("%s is not %s" % (name, meaning))
-            times.extend(array("q", columns[2]))
-        except OverflowError:
-            raise ValueError("unixReviewTime is out of range") from None
-        except (orjson.JSONDecodeError, TypeError) as error:  # TypeError: a record that is no dictionary
-            raise ValueError("not UTF-8" if "UTF-8" in str(error) else "not a JSON record") from None
+        columns = list(zip(*map(_review_fields, map(_load_json, lines))))
+        if any(set(map(type, column)) - {kind} for column, (_, kind, _) in zip(columns, _REVIEW)):
+            raise ValueError
+        add(columns)
+
+    def take_line(line):
+        *users_and_items, time = _review_fields(parse_record(line))
+        if type(time) is float and time.is_integer():
+            time = int(time)  # JSON does not tell 1.4e9 from 1400000000
+        for value, (name, kind, meaning) in zip(users_and_items + [time], _REVIEW):
+            if type(value) is not kind:
+                raise ValueError("%s is not %s" % (name, meaning))
+            if kind is str:
+                _check_text(name, value)
+        if not -2 ** 63 <= time < 2 ** 63:
+            raise ValueError("unixReviewTime is out of range")
+        add([[value] for value in users_and_items] + [[time]])
+
+    def add(columns):
+        times.extend(array("q", columns[2]))
         for (codes, code_of), column in zip(texts, columns):
             codes.extend(map(code_of.__getitem__, column))
 
-    md5 = _read_lines(path, take)
+    md5 = _read_lines(path, take, take_line)
     if not times:
         raise UserError("%s holds no review; fetch it again" % path)
     users, items = (pd.Categorical.from_codes(np.frombuffer(codes, np.int32), pd.Index(list(code_of), dtype=object))
                     for codes, code_of in texts)
     return pd.DataFrame({"reviewerID": users, "asin": items, "unixReviewTime": np.frombuffer(times, np.int64)}), md5
+
+
+def _check_text(name, text):
+    """Raises `ValueError` where the text of the field `name` can't be written: half a character, as in "\\ud83d"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("%s is not Unicode text" % name) from None
 
 
 # The asin at the beginning of a record, where Amazon's have it, unless it is written with escapes.
@@ -118,22 +157,26 @@ def read_meta(path, reviewed):
 
     def take(lines):
         for line in lines:
-            leading = _LEADING_ASIN.match(line)
-            if leading and leading.group(3) not in reviewed_bytes:
-                continue
-            record = parse_record(line)
-            asin = record["asin"]
-            if type(asin) is not str:
-                raise ValueError("asin is not a text")
-            if asin in paths_of:
-                paths_of[asin] = record["categories"]
-                _check_category_paths(record["categories"])
+            take_line(line)
 
-    md5 = _read_lines(path, take)
+    def take_line(line):
+        leading = _LEADING_ASIN.match(line)
+        if leading and leading.group(3) not in reviewed_bytes:
+            return
+        record = parse_record(line)
+        asin = record["asin"]
+        if type(asin) is not str:
+            raise ValueError("asin is not a text")
+        if asin in paths_of:
+            paths_of[asin] = record["categories"]
+            _check_category_paths(record["categories"])
+
+    md5 = _read_lines(path, take, take_line)
     missing = [asin for asin, paths in paths_of.items() if paths is None]
     if missing:
+        first = json.dumps(missing[0])[1:-1][:50]  # less than a line, whatever is in it
         raise UserError("%s has no line for %d reviewed item%s, %s the first; fetch both files again, they must belong "
-                        "together" % (path, len(missing), "s" * (len(missing) > 1), missing[0]))
+                        "together" % (path, len(missing), "s" * (len(missing) > 1), first))
     return pd.DataFrame({"asin": list(paths_of), "categories": list(paths_of.values())}, dtype=object), md5
 
 
@@ -143,10 +186,7 @@ def _check_category_paths(paths):
         raise ValueError("categories is not a list of lists of names")
     if not paths or not paths[-1]:
         raise ValueError("the item has no category")
-    try:
-        paths[-1][-1].encode()
-    except UnicodeEncodeError:
-        raise ValueError("a category's name is not Unicode text") from None
+    _check_text("a category's name", paths[-1][-1])
 
 
 # A stretch of a literal in which strings have neither double quotes nor backslashes inside; any other string; an
@@ -162,18 +202,74 @@ def parse_record(line):
     a trailing comma) are left to that function.
     Raises `ValueError`, which says why, where `line` is neither.
     """
-    try:
-        if line.startswith(b"{'"):  # no JSON: an error need not be raised and described to see it
-            raise ValueError
-        record = orjson.loads(line)
-    except ValueError:
-        try:
-            record = orjson.loads(_TOKEN.sub(_to_json, line))
-        except (ValueError, SyntaxError):
-            record = _evaluate_literal(line)
+    record = _parse(line)
+    if record is None:
+        record = _parse(_without_depths(line))
     if type(record) is not dict:
         raise ValueError("not a record")
     return record
+
+
+def _parse(line):
+    """Returns the value that `line` writes; None where it writes none, or one that is too deep."""
+    try:
+        if line.startswith(b"{'"):  # no JSON: an error need not be raised and described to see it
+            raise ValueError
+        return _parse_json(line)
+    except (ValueError, RecursionError):
+        try:
+            return _parse_json(_TOKEN.sub(_to_json, line))
+        except (ValueError, SyntaxError, RecursionError):
+            return _evaluate_literal(line)
+
+
+def _parse_json(line):
+    """Returns the value of a line of JSON, or of what `json.dumps` writes beyond JSON: NaN, halves of characters.
+
+    Ends of lines and the like inside strings are taken, too. Raises `ValueError` or `RecursionError`.
+    """
+    try:
+        return _load_json(line)
+    except ValueError:  # some 20 times as slow, so for few lines
+        return json.loads(line.decode(), strict=False, parse_int=_number)
+
+
+def _load_shallow(line):
+    if line.count(b"[") + line.count(b"{") > 1000:
+        raise ValueError("perhaps too deep")
+    return orjson.loads(line)
+
+
+# Before 3.9.15, which Python 3.7 does not have, orjson ends the process where a line is too deep.
+_load_json = orjson.loads if tuple(map(int, orjson.__version__.split("."))) >= (3, 9, 15) else _load_shallow
+
+
+def _number(digits):
+    return int(digits) if len(digits) < 20 else float(digits)  # as orjson; Python's time for digits is their square
+
+
+# The parts of a literal that nest, and those between them: strings are whole.
+_PART = re.compile(rb"""(?s)[^'"\[\]{}()]+|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|.""")
+_CLOSING = {b"[": b"]", b"{": b"}", b"(": b")"}
+
+
+def _without_depths(line):
+    """Returns `line` with 0 for each list, tuple and dictionary that is nested deeper than DEPTH.
+
+    Raises `ValueError` where brackets don't match.
+    """
+    open_brackets, parts = [], []
+    for part in map(methodcaller("group"), _PART.finditer(line)):
+        if part in _CLOSING:
+            open_brackets.append(part)
+            parts += [part] if len(open_brackets) <= DEPTH else [b"0"] if len(open_brackets) == DEPTH + 1 else []
+        elif part in _CLOSING.values():
+            if not open_brackets or _CLOSING[open_brackets.pop()] != part:
+                raise ValueError("not a record")
+            parts += [part] if len(open_brackets) < DEPTH else []
+        elif len(open_brackets) <= DEPTH:
+            parts.append(part)
+    return b"".join(parts)
 
 
 def _to_json(match):
@@ -182,8 +278,7 @@ def _to_json(match):
         return token.replace(b"'", b'"')  # the same in JSON
     if token.startswith(b'"') and b"\\" not in token:
         return token
-    text = ast.literal_eval(token.decode())  # one string, so that there is nothing to nest
-    return orjson.dumps(text.encode("utf-8", "replace").decode())
+    return json.dumps(ast.literal_eval(token.decode())).encode()  # one string, so that there is nothing to nest
 
 
 def _evaluate_literal(line):
@@ -197,39 +292,56 @@ def _evaluate_literal(line):
         return None
 
 
-def _read_lines(path, take):
+def _read_lines(path, take, take_line):
     """Gives `take` the lines of a raw file, one list after another; returns the md5 of the unpacked content.
 
-    Where `take` raises `KeyError` or `ValueError`, it is given the lines that are not blank one by one: `UserError`
-    names the line that it refuses then.
+    Where `take` refuses lines by an error, and has taken none of them or may take them again, `take_line` is given
+    those that are not blank one by one: `UserError` names the line that it refuses by `KeyError` or `ValueError`.
     """
-    with tqdm(total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
+    with warnings.catch_warnings(), tqdm(
+            total=os.path.getsize(path), desc=os.path.basename(path), unit="B", unit_scale=True, disable=None) as bar:
+        warnings.simplefilter("ignore")  # what Python says of a literal such as '\\d' has no place among the lines here
         content = RawFile(path, on_read=bar.update)
         for first, lines in content.lines():
             try:
                 take(lines)
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, TypeError, OverflowError):
                 for number, line in enumerate(lines, first):
                     try:
                         if line.strip():
-                            take([line])
+                            take_line(line)
                     except (KeyError, ValueError) as error:
                         fault = error if isinstance(error, ValueError) else "%s is missing" % error.args[0]
                         raise line_error(path, number, fault) from None
     return content.md5
 
 
-def _dataset_name(raw_folder, sample):
-    """Returns the name of data that are not the published: that in their sample.json (`sample`), or the folder's."""
+def _read_sample(raw_folder):
+    """Returns (name of the data set, {kind: md5 of the raw file}) of the sample.json in `raw_folder`.
+
+    (None, None) where there is none; raises `UserError` where it does not say.
+    """
+    path = os.path.join(raw_folder, "sample.json")
+    sample = read_mark(path)
     if sample is None:
-        name = os.path.basename(os.path.realpath(raw_folder)) or "unnamed"  # the root folder has no name
-    else:
-        name = sample.get("dataset")
-        if type(name) is not str or name in ("", RESERVED_NAMES[0]):
-            raise UserError('%s does not name a data set ("dataset"); remove it where the files beside it are not '
-                            "generated, else run utils/make_sample.py again" % os.path.join(raw_folder, "sample.json"))
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)  # safe in a CSV and in a file name
-    return name + "_unverified" if name in RESERVED_NAMES and sample is None else name
+        return None, None
+    name, sums = _plain_name(sample.get("dataset")), sample.get("md5")
+    if not name.startswith(SAMPLE) or type(sums) is not dict or not all(
+            re.match("[0-9a-f]{32}$", str(sums.get(kind))) for kind in KINDS):
+        raise UserError('%s does not name a sample ("dataset") and the sums of its files ("md5"); remove it where the '
+                        "files beside it are not generated, else run utils/make_sample.py again" % path)
+    return name, sums
+
+
+def _folder_name(raw_folder):
+    """Returns the name of data that are neither published nor generated: that of their folder."""
+    name = _plain_name(os.path.basename(os.path.realpath(raw_folder))) or "unnamed"  # the root folder has no name
+    return "unverified_" + name if name.lower() == PUBLISHED or name.lower().startswith(SAMPLE) else name
+
+
+def _plain_name(name):
+    """Returns `name` with "_" for all but letters of any alphabet, digits, "-" and "."; "" where it is no text."""
+    return re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)) if type(name) is str else ""
 
 
 def main():

@@ -7,7 +7,7 @@ remap.pkl holds, one after another:
 2. cate_list: int32 [items], the category of each item; the category is the last name of the item's last path
 3. (user_count, item_count, cate_count, example_count)
 4. (asin_key, cate_key, revi_key): lists of text in code point order; a text's position is its id
-5. {"dataset": name}
+5. {"dataset": name, "md5": {"reviews": ..., "meta": ...}}: what it was made from, as source.json has it
 """
 import os
 import sys
@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 import pandas as pd
 
-from utils.data.pickles import dump_parts, load_parts
+from utils.data.pickles import dump_parts, load_parts, source_of
 from utils.data.raw_files import KINDS, read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
@@ -29,11 +29,14 @@ def remap(reviews, meta):
     reviews: columns reviewerID, asin (text or categorical) and unixReviewTime, in file order
     meta: columns asin (text) and categories (list of category paths), a row per reviewed item, in any order
     """
-    category_of = {asin: paths[-1][-1] for asin, paths in zip(meta["asin"].tolist(), meta["categories"].tolist())}
+    categories = [paths[-1][-1] for paths in meta["categories"].tolist()]
+    category_of = dict(zip(_texts(meta["asin"]), _texts(categories)))
     asin_key, cate_key = sorted(category_of), sorted(set(category_of.values()))
-    revi_key = sorted(reviews["reviewerID"].unique().tolist())
+    users, items = (pd.Categorical(column if hasattr(column, "cat") else _texts(column))
+                    for column in (reviews["reviewerID"], reviews["asin"]))
+    revi_key = sorted(users.unique().tolist())
 
-    user_ids, item_ids = _ids(reviews["reviewerID"], revi_key), _ids(reviews["asin"], asin_key)
+    user_ids, item_ids = _ids(users, revi_key), _ids(items, asin_key)
     times = reviews["unixReviewTime"].to_numpy(dtype=np.int64)
     order = np.lexsort((times, user_ids))  # stable: ties stay in file order
     frame = pd.DataFrame({"reviewerID": user_ids[order], "asin": item_ids[order], "unixReviewTime": times[order]})
@@ -43,14 +46,22 @@ def remap(reviews, meta):
     return frame, cate_list, counts, (asin_key, cate_key, revi_key)
 
 
+def _texts(values):
+    """Returns the list of `values`; raises `TypeError` unless all are text: to look others up may take for ever."""
+    values = list(values)
+    if set(map(type, values)) - {str}:
+        raise TypeError
+    return values
+
+
 def _ids(texts, key):
-    """Returns the position in `key` of each of `texts` (a column or a list): int64 [texts]."""
+    """Returns the position in `key` of each of `texts` (categorical or a list): int64 [texts]."""
     texts, position_of = pd.Categorical(texts), dict(zip(key, range(len(key))))
     return np.array([position_of[text] for text in texts.categories.tolist()], dtype=np.int64)[texts.codes]
 
 
 def remap_files(folder, if_needed=False):
-    """Writes FOLDER/remap.pkl; returns its counts, or None where `if_needed` and it is newer than source.json.
+    """Writes FOLDER/remap.pkl; returns its counts, or None where `if_needed` and it is of the data in source.json.
 
     Raises `UserError` where a file that utils/1_convert_pd.py writes into `folder` is missing or damaged.
     """
@@ -59,17 +70,17 @@ def remap_files(folder, if_needed=False):
     if source is None:
         raise UserError("%s not found; %s" % (mark, _REMEDY))
     try:
-        dataset = source["dataset"]
-        if type(dataset) is not str:
+        made_from = {name: source[name] for name in ("dataset", "md5")}
+        if type(made_from["dataset"]) is not str:
             raise TypeError
-        if if_needed and os.path.exists(output) and os.stat(output).st_mtime_ns > os.stat(mark).st_mtime_ns:
+        if if_needed and source_of(output) == made_from:
             return None
         (reviews,), (meta,) = (load_parts(os.path.join(folder, kind + ".pkl"), _REMEDY) for kind in KINDS)
         parts = remap(reviews, meta)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s"
                         % (folder, _REMEDY)) from None
-    dump_parts(output, list(parts) + [{"dataset": dataset}])
+    dump_parts(output, list(parts) + [made_from])
     return parts[2]
 
 

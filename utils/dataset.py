@@ -10,6 +10,7 @@ so memory grows with reviews, not with reviews times history.
 """
 import hashlib
 import itertools
+import operator
 import os
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.draws import Draws
-from utils.data.pickles import dump_parts, load_parts
+from utils.data.pickles import dump_parts, load_parts, reason_of, source_of
 from utils.files import ROOT, Parser, UserError
 
 SEED = 1234  # of the negatives and of the order of examples: part of the recipe, not a hyperparameter
@@ -119,10 +120,13 @@ def read_remap(path=REMAP):
     return parts
 
 
-def write_dataset(path, dataset):
-    """Writes `dataset` to `path`: training set, test set, cate_list, the three counts, {"dataset": name}."""
+def write_dataset(path, dataset, source=()):
+    """Writes `dataset` to `path`: training set, test set, cate_list, the three counts, {"dataset": name}.
+
+    The last has what is in `source`, too, the last part of the remap.pkl that it was made from.
+    """
     dump_parts(path, [dict(dataset.train._asdict()), dict(dataset.test._asdict()), dataset.cate_list,
-                      (dataset.user_count, dataset.item_count, dataset.cate_count), {"dataset": dataset.name}])
+                      (dataset.user_count, dataset.item_count, dataset.cate_count), dict(source, dataset=dataset.name)])
 
 
 def read_dataset(path):
@@ -135,20 +139,28 @@ def read_dataset(path):
     try:
         train, test, cate_list, counts = parts[:4]
         if not isinstance(train, dict):
-            users, histories, items, labels = zip(*train)
+            users, histories, items, labels = _fields(train, 4)
             train = _columns(path, histories, users=users, items=items, labels=labels)
         if not isinstance(test, dict):
-            users, histories, pairs = zip(*test)
-            positives, negatives = zip(*pairs)
+            users, histories, pairs = _fields(test, 3)
+            positives, negatives = _fields(pairs, 2)
             test = _columns(path, histories, users=users, positives=positives, negatives=negatives)
         name = parts[4]["dataset"] if len(parts) > 4 else "dataset_pkl"  # the original's file does not say
         return _checked_dataset(TrainSet(**train), TestSet(**test), cate_list, counts, name)
     except _FAULTS as error:
-        raise UserError("%s does not hold a data set (%s); %s" % (path, error, remedy)) from None
+        raise UserError("%s does not hold a data set (%s); %s" % (path, reason_of(error), remedy)) from None
+
+
+def _fields(examples, count):
+    """Returns a list for each of the `count` fields of `examples`, tuples; zip would take seven times the memory."""
+    _require(type(examples) is list and all(type(example) is tuple and len(example) == count for example in examples),
+             "its examples are not tuples of %d" % count)
+    return [list(map(operator.itemgetter(field), examples)) for field in range(count)]
 
 
 def _columns(path, histories, **columns):
     """Returns the columns of the original's examples, which were read from `path`, as a dictionary."""
+    _require(histories, "it has no examples")
     lengths = _column([len(history) for history in histories])
     ends = np.cumsum(lengths, dtype=np.int64)
     # An item takes a byte or more, and at most two examples share a history.
@@ -176,9 +188,16 @@ def _check_range(what, values, low, high):
              "%s are not all in %d .. %d" % (what, low, high - 1))
 
 
+def _counts(counts):
+    """Returns the first three of `counts`, whole numbers that ids of 32 bits can have; raises ValueError where not."""
+    counts = list(map(operator.index, counts[:3]))
+    _require(len(counts) == 3 and all(0 <= count < 2 ** 31 for count in counts), "its counts are out of range")
+    return counts
+
+
 def _checked_dataset(train, test, cate_list, counts, name):
     """Returns the `Dataset` of these parts; raises ValueError where they do not fit together."""
-    user_count, item_count, cate_count = map(int, counts)
+    user_count, item_count, cate_count = _counts(counts)
     cate_list = _column(cate_list)
     _require(type(name) is str, "it has no name")
     _check_range("categories", cate_list, 0, cate_count)
@@ -220,17 +239,21 @@ def dataset_of(path):
 
     Raises `UserError` where the file is missing or damaged, or no examples can be made of it.
     """
-    reviews, cate_list, counts, _, source = read_remap(path)
+    return _dataset_of(path, *read_remap(path))
+
+
+def _dataset_of(path, reviews, cate_list, counts, _, source):
+    """As `dataset_of`, of the parts that were read from `path`."""
     try:
-        user_count, item_count, _, _ = map(int, counts)
+        user_count, item_count, _ = _counts(counts)
         users, items = reviews["reviewerID"], reviews["asin"]
         _check_range("users", users, 0, user_count)
         _check_range("items", items, 0, item_count)
         _require(len(users) == len(items) and (np.diff(users) >= 0).all(), "its reviews are not sorted by user")
-        return _checked_dataset(*build_sets(users, items, item_count), cate_list, counts[:3], source["dataset"])
+        return _checked_dataset(*build_sets(users, items, item_count), cate_list, counts, source["dataset"])
     except _FAULTS as error:
         raise UserError("%s does not hold reviews to make examples of (%s); run ./prepare_dataset.sh to make it again"
-                        % (path, error)) from None
+                        % (path, reason_of(error))) from None
 
 
 def build_dataset(folder, description):
@@ -238,10 +261,16 @@ def build_dataset(folder, description):
     parser = Parser(description=description)
     parser.add_argument("--remap", default=REMAP, help="made by ./prepare_dataset.sh (default: %(default)s)")
     parser.add_argument("--output", default=os.path.join(folder, "dataset.pkl"), help="default: %(default)s")
+    parser.add_argument("--if_needed", action="store_true", help="do nothing where it is made of the same data already")
     arguments = parser.parse_args()
 
-    dataset = dataset_of(arguments.remap)
-    write_dataset(arguments.output, dataset)
+    output = os.path.relpath(arguments.output, ROOT)
+    parts = read_remap(arguments.remap)
+    if arguments.if_needed and parts[4] == source_of(arguments.output):
+        print("%s is up to date" % output)
+        return
+    dataset = _dataset_of(arguments.remap, *parts)
+    write_dataset(arguments.output, dataset, parts[4])
     print("%s: %s, %d training examples, %d test users, %d items, %d categories"
-          % (os.path.relpath(arguments.output, ROOT), dataset.name, len(dataset.train.items), len(dataset.test.users),
-             dataset.item_count, dataset.cate_count))
+          % (output, dataset.name, len(dataset.train.items), len(dataset.test.users), dataset.item_count,
+             dataset.cate_count))

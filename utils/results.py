@@ -140,22 +140,35 @@ def _read_csv(path, columns, fewest=None):
     """
     if not os.path.exists(path):
         return []
+    rows = []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
             reader = csv.DictReader(file)
             header = tuple(reader.fieldnames or ())
             headers = [columns[:count] for count in range(fewest or len(columns), len(columns) + 1)]
             headers += [tuple(column for column in older if column != "num_workers") for older in headers]
             if header not in headers:
-                raise UserError("%s has other columns than this version writes; move it away" % path)
-            rows = list(reader)
+                raise UserError("%s has %s" % (path, _header_fault(header, headers)))
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError("%s has a row with more or fewer columns than its header; mend it or move it away"
+                                    % path)
+                rows.append(row)
+    except UnicodeDecodeError:
+        raise UserError("%s is not UTF-8 text; save it as CSV in UTF-8, or move it away" % path) from None
     except (csv.Error, ValueError) as error:
         raise UserError("%s can't be read (%s); move it away" % (path, error)) from None
-    if any(None in row or None in row.values() for row in rows):
-        raise UserError("%s has a row with more or fewer columns than its header; mend it or move it away" % path)
     missing = dict.fromkeys(columns, "")
     missing.update({"num_workers": "1"} if "num_workers" in columns else {})
     return [dict(missing, **row) for row in rows]
+
+
+def _header_fault(header, headers):
+    """What is wrong with a CSV whose `header` is none of `headers`."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if tuple(separator.join(header).split(separator)) in headers:
+            return "%s between its columns, as Excel may write them; save it with commas, or move it away" % name
+    return "other columns than this version writes; move it away"
 
 
 def read_rows(folder, stage):
@@ -171,7 +184,7 @@ def read_rows(folder, stage):
     for row in rows:
         for column, text in row.items():
             if not (column in TEXTS or _is_figure(column, text) or text == "" and column in _maybe_empty(stage)):
-                raise UserError("%s has %r as a %s; mend it or move it away" % (path, text, column))
+                raise UserError("%s has %.100r as a %s; mend it or move it away" % (path, text, column))
     if stage == "infer" and any(row["optimizer"] == "" for row in rows):
         train_rows = read_rows(folder, "train")
         rows = [dict(row, **_earlier_training(row, train_rows)) for row in rows]

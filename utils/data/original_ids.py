@@ -22,7 +22,8 @@ def read_names(dataset, path=REMAP):
     _, cate_list, _, keys, _ = read_remap(path)
     counts = (dataset.item_count, dataset.cate_count, dataset.user_count)
     if not (type(keys) is tuple and len(keys) == 3 and np.array_equal(cate_list, dataset.cate_list)
-            and all(type(key) is list and list(map(type, key)) == [str] * count for key, count in zip(keys, counts))):
+            and all(type(key) is list and len(key) == count and set(map(type, key)) == {str}
+                    for key, count in zip(keys, counts))):
         raise UserError("%s is not of the data that the model trains on; run ./prepare_dataset.sh, then train again"
                         % path)
     asins, categories, reviewers = keys

@@ -1,4 +1,5 @@
 """The raw files of the generated data set: words and phrases, lines of reviews and products, and sample.json."""
+import hashlib
 import json
 import os
 import re
@@ -86,23 +87,28 @@ def write_sample(folder, dataset, sizes, seed):
             if os.path.lexists(path):
                 raise UserError("%s is there without a %s, so it is not a sample's; move it away, or choose another "
                                 "folder with --output" % (path, SAMPLE_FILE))
-    elif written == dict(recipe, bytes=_file_sizes(paths)):
+    elif "md5" in written and written == dict(recipe, bytes=_file_sizes(paths), md5=written["md5"]):
         return False
 
     random = np.random.RandomState([seed, 1])  # a stream apart: other words change no purchase
     with replacing(paths[0]) as reviews, replacing(paths[1]) as meta:
         purchases = make_purchases(sizes, seed)
-        asins = _identifiers(random, b"B0", 8, sizes.products)
-        for file, batches, count, unit in (
-                (reviews, _review_lines(random, sizes, purchases, asins[:sizes.items]), sizes.reviews, "reviews"),
-                (meta, _meta_lines(random, sizes, purchases, asins), sizes.products, "products")):
+        asins, sums = _identifiers(random, b"B0", 8, sizes.products), {}
+        for kind, file, batches, count, unit in (
+                ("reviews", reviews, _review_lines(random, sizes, purchases, asins[:sizes.items]), sizes.reviews,
+                 "reviews"),
+                ("meta", meta, _meta_lines(random, sizes, purchases, asins), sizes.products, "products")):
+            digest = hashlib.md5()
             with tqdm(total=count, desc=unit, unit=" lines", unit_scale=True, disable=None) as progress:
                 for lines in batches:
-                    file.write(b"".join(lines))
+                    text = b"".join(lines)
+                    file.write(text)
+                    digest.update(text)
                     progress.update(len(lines))
+            sums[kind] = digest.hexdigest()
         # A run that is killed while the files take their places leaves a mixture, which nothing must vouch for.
         write_mark(mark, dict(recipe, dataset="unfinished"))
-    write_mark(mark, dict(recipe, bytes=_file_sizes(paths)))
+    write_mark(mark, dict(recipe, bytes=_file_sizes(paths), md5=sums))
     return True
 
 
