@@ -82,7 +82,8 @@ def download(tmp_path):
     """
     utils = tmp_path / "project" / "utils"
     (utils / "data").mkdir(parents=True)
-    for name in ("__init__.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh", "0_download_raw.sh"):
+    for name in ("__init__.py", "environment.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh",
+                 "0_download_raw.sh"):
         shutil.copy(os.path.join(ROOT, "utils", name), str(utils / name))
     source = (utils / "data" / "raw_files.py").read_text()
     for kind, name in (("reviews", REVIEWS), ("meta", META)):
