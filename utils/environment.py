@@ -34,6 +34,8 @@ def settle():
     for variable in set(os.environ):
         if variable in REMOVED or variable.startswith("TQDM_"):
             del os.environ[variable]
+    if os.path.expanduser("~") == "~":  # neither HOME nor a user of this process's number: pathlib raises
+        os.environ["HOME"] = "/nonexistent"
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.simplefilter("default")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
