@@ -9,7 +9,6 @@ from tests.helpers import run_script
 from tests.rows import error_of
 from tests.test_cluster import config
 from tests.test_scripts import run
-from utils import tf1
 from utils.environment import CHANGES_SUMS
 from utils.files import ROOT, UserError
 from utils.towers import describe_device
@@ -102,12 +101,12 @@ def test_a_tensorflow_that_can_not_be_loaded_is_one_line(tmp_path):
                     "./setup.sh, or mend what python -c 'import tensorflow' says\n")
 
 
-def test_tensorflow_is_loaded_where_no_folder_takes_a_temporary_file(monkeypatch):
-    def refuse():
-        raise FileNotFoundError("No usable temporary directory found")
-    monkeypatch.setattr(tf1.tempfile, "TemporaryFile", refuse)
-    with tf1._temporary_file() as file:
-        assert file.write(b"a greeting") == 10
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_closed_output_goes_nowhere(tmp_path, descriptor):
+    code = "from utils.runs.log import log, warn; log('line'); warn('line'); open({!r}, 'w').close()".format(
+        str(tmp_path / "through"))
+    done = subprocess.run(["bash", "-c", 'exec "$@" %d>&-' % descriptor, "-", sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0 and (tmp_path / "through").exists()
 
 
 @pytest.mark.parametrize("variable", CHANGES_SUMS)

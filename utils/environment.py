@@ -7,6 +7,7 @@
 | PYTHONSAFEPATH | removed, for commands that a command starts with `-m` in the project's folder |
 | PYTHONWARNINGS=error, -W error | the warnings are shown, and end nothing: libraries have some |
 | PYTHONIOENCODING, LC_ALL, a code page | the output's encoding; letters that it lacks are escaped (`\\u4e2d`) |
+| standard output or error that is closed | nowhere |
 | PYTHONOPTIMIZE=2, -OO | refused: `--help` is made of docstrings, and TensorFlow 1.15 needs them |
 | NVIDIA_TF32_OVERRIDE, TF_USE_LEGACY_KERAS | set by tf1.py: float32, and no Keras |
 | TF_CPP_MIN_LOG_LEVEL | the user's; tf1.py has a default |
@@ -15,8 +16,8 @@
 | CUDA_VISIBLE_DEVICES | which GPUs there are (towers.py) |
 | TF_ENABLE_ONEDNN_OPTS, ONEDNN_MAX_CPU_ISA, TF_XLA_FLAGS | the user's; as they change sums, the rows name them |
 | TF_NUM_INTRAOP_THREADS, OMP_NUM_THREADS, PYTHONHASHSEED | the user's: a run on a CPU gives the same with any |
-| HOME, TMPDIR, MPLCONFIGDIR, XDG_*, FONTCONFIG_* | not needed: another folder does, without a warning |
-| others, such as PYTHONPATH, PYTHONINSPECT, TERM, COLUMNS, TZ, SOURCE_DATE_EPOCH | the user's |
+| HOME, TMPDIR, MPLCONFIGDIR, XDG_* | not needed: another folder does, without a warning; with none, one line |
+| others, such as PYTHONPATH, PYTHONINSPECT, TERM, COLUMNS, TZ, FONTCONFIG_* | the user's |
 """
 import logging
 import os
@@ -39,6 +40,12 @@ def settle():
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.simplefilter("default")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    for descriptor in (0, 1, 2):  # closed ones, as `>&-` leaves them: the next file would take the number
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has no encoding
             stream.reconfigure(errors="backslashreplace")

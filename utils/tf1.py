@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import sys
-import tempfile
 import warnings
 
 # Errors of the runtime, not its greetings: people tail the log. Where a worker is gone, the other workers' runtimes say
@@ -20,7 +19,7 @@ os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # the arithmetic is float32, also in N
 
 @contextlib.contextmanager
 def _quick_and_quiet():
-    """A context to import TensorFlow in, without garbage collection, and without its greetings unless it raises.
+    """A context to import TensorFlow in, without garbage collection and without its greetings.
 
     An import that raises ends the process with one line.
 
@@ -28,15 +27,13 @@ def _quick_and_quiet():
     objects. Where the collector never looks at them, the import takes 1.4 seconds instead of 1.75, and the process ends
     0.5 seconds sooner (two cores of an AMD EPYC).
     """
-    with _temporary_file() as greetings:
+    with open(os.devnull, "wb") as nowhere:
         standard_error = os.dup(2)
-        os.dup2(greetings.fileno(), 2)
+        os.dup2(nowhere.fileno(), 2)
         gc.disable()
         try:
             yield
         except Exception as error:
-            greetings.seek(0)
-            os.write(standard_error, greetings.read())
             sys.exit("error: TensorFlow can't be loaded (%s: %s); run ./setup.sh, or mend what python -c 'import "
                      "tensorflow' says" % (type(error).__name__, " ".join(str(error).split())))
         finally:
@@ -45,14 +42,6 @@ def _quick_and_quiet():
             sys.stderr.flush()
             os.dup2(standard_error, 2)
             os.close(standard_error)
-
-
-def _temporary_file():
-    """A file that is gone once it is closed; where no folder takes one, what is written into it is lost at once."""
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:
-        return open(os.devnull, "w+b")
 
 
 with _quick_and_quiet(), warnings.catch_warnings():
