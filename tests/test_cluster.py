@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.helpers import random_dataset
+from tests.helpers import random_dataset, run_script
 from tests.rows import error_of
 from utils.batches import train_batches
 from utils.cluster.local_cluster import free_addresses
@@ -334,6 +334,13 @@ def test_where_a_machine_has_several_addresses_its_name_leaves_them_open():
         listening.listen(1)
         listen_only_on("trainer-1.example", listening.getsockname()[1])
         assert connects("127.0.0.1", listening.getsockname()[1])
+
+
+def test_a_workers_lines_are_relayed_whatever_their_encoding_is(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import os, sys\nif '\"index\": 1' in os.environ['TF_CONFIG']: sys.stderr.buffer.write(b'caf\\xff\\n')")
+    done = run_script("utils/cluster/local_cluster.py", 2, tmp_path / "script.py")
+    assert (done.returncode, done.stderr) == (0, "worker 1: caf\\xff\n")
 
 
 def test_a_profile_is_of_one_machine(folder, monkeypatch):
