@@ -19,7 +19,7 @@ from utils.data import raw_files
 from utils.files import ROOT
 from utils.results import PUBLISHED, RESULTS
 
-for python_variable in ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT"):  # of scripts; the tests read their output
+for python_variable in ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT"):  # scripts inherit them
     os.environ.pop(python_variable, None)
 
 RAW = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")
