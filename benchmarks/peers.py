@@ -40,7 +40,7 @@ PYTHONS = (3, 9), (3, 11)  # the lowest and the highest that its TensorFlow is m
 MARK, LOCK = "deepctr_environment.txt", ".lock"
 ACTIVATIONS = {"din": "sigmoid", "din_dice": "dice"}  # models, and DeepCTR's name of the last MLP's activation
 # What this project and its TensorFlow set for themselves; DeepCTR's TensorFlow is left as it comes.
-SET_HERE = "TF_USE_LEGACY_KERAS", "TF_OVERRIDE_GLOBAL_THREADPOOL", "TF2_BEHAVIOR"
+SET_HERE = "TF_USE_LEGACY_KERAS", "TF_OVERRIDE_GLOBAL_THREADPOOL", "TF2_BEHAVIOR", "NVIDIA_TF32_OVERRIDE"
 LEARNING_STEPS = 80  # on both sides, before the rounds
 MEAN_STEPS = 20      # whose mean loss is reported, at the start and at the end of these
 CHOICE_STEPS = 4     # that the ways of DeepCTR are tried on

@@ -19,6 +19,9 @@ from utils.data import raw_files
 from utils.files import ROOT
 from utils.results import PUBLISHED, RESULTS
 
+for python_variable in ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT"):  # scripts inherit them
+    os.environ.pop(python_variable, None)
+
 RAW = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")
 
 
@@ -82,7 +85,8 @@ def download(tmp_path):
     """
     utils = tmp_path / "project" / "utils"
     (utils / "data").mkdir(parents=True)
-    for name in ("__init__.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh", "0_download_raw.sh"):
+    for name in ("__init__.py", "environment.py", "files.py", "data/__init__.py", "data/raw_files.py", "shell.sh",
+                 "0_download_raw.sh"):
         shutil.copy(os.path.join(ROOT, "utils", name), str(utils / name))
     source = (utils / "data" / "raw_files.py").read_text()
     for kind, name in (("reviews", REVIEWS), ("meta", META)):

@@ -13,13 +13,13 @@ import time
 import numpy as np
 import pytest
 
-from tests.helpers import random_dataset
+from tests.helpers import random_dataset, run_script
 from tests.rows import error_of
 from utils.batches import train_batches
 from utils.cluster.local_cluster import free_addresses
 from utils.cluster.socket_filter import listen_only_on
-from utils.cluster.tf_config import from_environment
-from utils.cluster.workers import Alone, Cluster
+from utils.cluster.tf_config import from_environment, workers_and_index
+from utils.cluster.workers import PROXIES, Alone, Cluster
 from utils.dataset import write_dataset
 from utils.files import ROOT
 from utils.tf1 import tf
@@ -185,7 +185,9 @@ def connects(host, port):
 
 
 @linux
-def test_a_late_worker_is_waited_for_and_nothing_listens_beyond_the_address_in_tf_config(folder):
+def test_a_late_worker_is_waited_for_and_nothing_listens_beyond_the_address_in_tf_config(folder, monkeypatch):
+    for variable in PROXIES:  # nobody listens there
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
     with Workers(folder, 2, ["--batch_size", 16, "--max_steps", 3], late={1}) as workers:
         assert workers.line_of(0, "waiting", "stderr") == "waiting for worker 1 (%s)\n" % workers.addresses[1]
         port = int(workers.addresses[0].split(":")[1])
@@ -238,23 +240,52 @@ def config(cluster=None, kind="worker", index=0):
     return json.dumps({"cluster": cluster or {"worker": TWO}, "task": {"type": kind, "index": index}})
 
 
-@pytest.mark.parametrize("text", ["", " ", config({"worker": TWO[:1]})])
+CHIEF_AND_WORKER = {"chief": ["a:1"], "worker": ["b:1"]}
+PLATFORM = {"environment": "cloud", "rpc_layer": "grpc", "job": {"scale_tier": "CUSTOM"},
+            "cluster": dict(CHIEF_AND_WORKER, ps=[]),
+            "task": {"type": "worker", "index": "0", "cloud": "x", "trial": "1"}}
+
+
+@pytest.mark.parametrize("text", [
+    "", " ", config({"worker": TWO[:1]}), "{}", '{"cluster": {}}', '{"cluster": null, "task": null}',
+    '{"task": {"type": "worker", "index": 0}}', '{"cluster": {}, "task": {"type": "", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"]}}', config({"chief": ["a:1"], "worker": []}, "chief"),
+    config({"master": ["a:1"]}, "master"), config({"chief": ["a:1"], "evaluator": ["b:1"]}, "chief")])
 def test_without_others_a_worker_is_alone(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     assert type(from_environment()) is Alone
 
 
+@pytest.mark.parametrize("text, index", [
+    (config(CHIEF_AND_WORKER, index="0"), 1), (json.dumps(PLATFORM), 1),
+    (config({"master": ["a:1"], "worker": ["b:1"]}, "master"), 0),
+    (config({"master": ["a:1"], "worker": ["b:1"]}, "chief"), 0),
+    (config(dict(CHIEF_AND_WORKER, evaluator=["c:1"])), 1)])
+def test_what_platforms_write_has_its_one_meaning(monkeypatch, text, index):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert workers_and_index() == (["a:1", "b:1"], index)
+
+
 @pytest.mark.parametrize("text, error", [
     ("{", "TF_CONFIG can't be read (JSONDecodeError: "),
-    ("[]", "TF_CONFIG can't be read (TypeError: "),
-    ("{}", "TF_CONFIG can't be read (KeyError: 'cluster')"),
-    (config(index="1"), "TF_CONFIG can't be read (ValueError: addresses are lists of text, the index is a number)"),
+    ("[]", "TF_CONFIG can't be read (TypeError: it is no object)"),
+    (config(index="one"), "TF_CONFIG can't be read (ValueError: the index of the task is a number); it is like {"),
+    (config(index="-1"), "TF_CONFIG can't be read (ValueError: the index of the task is a number)"),
+    (config(index=True), "TF_CONFIG can't be read (ValueError: the index of the task is a number)"),
+    (config(kind=1), "TF_CONFIG can't be read (ValueError: the type of the task is text)"),
     (config({"worker": "a:1"}), "TF_CONFIG can't be read (ValueError: addresses are lists of text"),
+    (config({"worker": {"0": "a:1"}}), "TF_CONFIG can't be read (ValueError: addresses are lists of text"),
+    (json.dumps({"cluster": {"worker": TWO}}), "TF_CONFIG names 2 workers, and not which of them this process is; give "
+     "the task, like {"),
     (config({"ps": ["a:1"], "worker": TWO}),
      "TF_CONFIG has ps; give one chief or none, and workers: they need no other tasks"),
     (config({"chief": TWO}), "TF_CONFIG has several chiefs; give one chief or none"),
+    (config({"chief": ["a:1"], "master": ["b:1"]}), "TF_CONFIG has a chief and a master, which is the same; give one"),
     (config(index=2), "TF_CONFIG says that this is worker 2, which its cluster does not have; give the task"),
-    (config(kind="evaluator"), "TF_CONFIG says that this is evaluator 0, which its cluster does not have"),
+    (config(kind="no\nname"), "TF_CONFIG says that this is no\\nname 0, which its cluster does not have"),
+    (config(kind="evaluator"), "TF_CONFIG says that this is evaluator 0, which trains nothing; give the task"),
+    (config(dict(CHIEF_AND_WORKER, evaluator=["c:1"]), "evaluator"), "TF_CONFIG says that this is evaluator 0, which "
+     "trains nothing"),
     (config({"worker": [TWO[0]] * 2}), "TF_CONFIG has an address twice; give each worker its own"),
     (config({"worker": ["a:1", "b"]}), "TF_CONFIG has the address 'b'; write it as host:port"),
     (config({"worker": ["a:1", "b:70000"]}), "TF_CONFIG has the address 'b:70000'; write it as host:port"),
@@ -303,6 +334,13 @@ def test_where_a_machine_has_several_addresses_its_name_leaves_them_open():
         listening.listen(1)
         listen_only_on("trainer-1.example", listening.getsockname()[1])
         assert connects("127.0.0.1", listening.getsockname()[1])
+
+
+def test_a_workers_lines_are_relayed_whatever_their_encoding_is(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import os, sys\nif '\"index\": 1' in os.environ['TF_CONFIG']: sys.stderr.buffer.write(b'caf\\xff\\n')")
+    done = run_script("utils/cluster/local_cluster.py", 2, tmp_path / "script.py")
+    assert (done.returncode, done.stderr) == (0, "worker 1: caf\\xff\n")
 
 
 def test_a_profile_is_of_one_machine(folder, monkeypatch):

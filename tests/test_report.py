@@ -297,7 +297,7 @@ def test_the_page_says_which_machine_and_when(tmp_path):
     assert re.search(r"results_train.csv of 2001-09-\d\d \d\d:\d\d: 2 rows", text)
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error")
 def test_hostile_text_is_shown_letter_by_letter(tmp_path):
     names = {"model": "_" + HOSTILE, "dataset": "../" + HOSTILE + "\n\x00数", "device": HOSTILE, "tensorflow": HOSTILE}
     for stage in COLUMNS:

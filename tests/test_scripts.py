@@ -138,7 +138,8 @@ def test_a_cluster_in_which_a_worker_fails_ends_with_its_error(project):
      "--profile traces one machine; leave it out, or unset NUM_WORKERS"),
     ({"DURATION": "-1"}, "DURATION is -1; give seconds, 0 or more"),
     ({"NUM_WORKERS": "0"}, "NUM_WORKERS is 0; give 1 or more"),
-    ({"TF_CONFIG": "{}"}, "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it")])
+    ({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'},
+     "TF_CONFIG names several workers, which is for train.py itself on each machine; run that, or unset it")])
 def test_settings_of_workers_that_the_scripts_do_not_take_are_an_error(project, environment, error):
     done = run(project, "./train_cluster.sh", *environment.pop("ARGUMENTS", "").split(), **environment)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: %s\n" % error)

@@ -15,7 +15,7 @@ from utils.files import ROOT
 DATASET = random_dataset(users=30, items=60, categories=4)
 ASINS = ["B%03d" % item for item in range(60)]
 CATEGORIES = ["Cables $1", "<Tablets>", "Caf\xe9", "d"]
-REVIEWERS = ["A%d" % user for user in range(28)] + ["7", "$A_29"]  # an ID that looks like another user's number
+REVIEWERS = ["A%d" % user for user in range(27)] + ["../\u7528", "7", "$A_29"]  # "7" looks like another user's number
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def show(flags, *more):
     return run_script("-m", "utils.show_attention", *flags, *more)
 
 
-@pytest.mark.parametrize("user, number", [("A7", 7), ("0", 0), ("7", 28), ("$A_29", 29)])
+@pytest.mark.parametrize("user, number", [("A7", 7), ("0", 0), ("27", 27), ("7", 28), ("$A_29", 29)])
 def test_a_users_purchases_are_shown_with_their_weights(folder_and_flags, user, number):
     folder, flags = folder_and_flags
     done = show(flags, "--user", user)
@@ -56,7 +56,7 @@ def test_a_users_purchases_are_shown_with_their_weights(folder_and_flags, user, 
         for item in history]
     for column in (0, 2):
         assert sum(float(row[column]) for row in rows) == pytest.approx(1, abs=1e-4 * len(history))
-    plot = folder / "save_path" / ("attention_%s.png" % REVIEWERS[number])
+    plot = folder / "save_path" / ("attention_%s.png" % REVIEWERS[number].replace("/", "_"))
     assert lines[-1] == "drawn in %s" % os.path.relpath(str(plot), ROOT)
     assert plot.read_bytes().startswith(b"\x89PNG") and plot.stat().st_size > 5000
 

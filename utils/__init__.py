@@ -25,6 +25,7 @@ Commands, python -m utils.<name>:
     show_attention.py    what a model's attention looks at
     digest.py            digests of what is prepared
 Plumbing:
+    environment.py       what the environment may change
     files.py             files that are whole or not there, errors of one line
     tf1.py               TensorFlow as the project uses it
     shell.sh             what the shell scripts share
@@ -37,3 +38,4 @@ Rooms:
     serving/             scoring, ranking, export, attention shown
     reports/             pages, tables, plots, comparisons
 """
+from utils import environment  # noqa: F401  before a library reads its variables

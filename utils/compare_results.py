@@ -11,7 +11,6 @@ import os
 
 from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.reports.comparison import CSV_COLUMNS, compare, csv_rows, markdown, read_folders
-from utils.reports.figures import comparison_plot
 from utils.results import write_csv
 
 OUTPUT = os.path.join(ROOT, "comparison")
@@ -34,6 +33,8 @@ def main():
     write_csv(path + ".csv", CSV_COLUMNS, csv_rows(pairs))
     has_plot = any(pair.is_compared for pair in pairs)
     if has_plot:
+        from utils.reports.figures import comparison_plot  # not above: matplotlib may lack a folder to write in
+
         with replacing(path + ".png") as file:
             comparison_plot(file, folders, pairs)
     elif os.path.exists(path + ".png"):  # of an earlier comparison

@@ -61,7 +61,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_main(main):
-    """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1."""
+    """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1.
+
+    What in its message would begin another line, such as a name's, is escaped.
+    """
     try:
         main()
         sys.stdout.flush()
@@ -69,7 +72,8 @@ def run_main(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
-        sys.exit("error: %s" % error)  # sys.exit prints a string to standard error and exits with 1
+        message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error))
+        sys.exit("error: %s" % message)  # sys.exit prints a string to standard error and exits with 1
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -10,7 +10,6 @@ import os
 import re
 
 from utils.files import Parser, UserError, replacing, run_main
-from utils.reports.figures import plots_of
 from utils.reports.page import page, section
 from utils.results import COLUMNS, RESULTS, read_published, read_rows
 
@@ -26,6 +25,8 @@ def make_report(folder):
     results = {stage: read_rows(folder, stage) for stage in COLUMNS}
     if not any(results.values()):
         raise UserError("no results in %s; run ./run.sh, or name their folder: --results FOLDER" % folder)
+    from utils.reports.figures import plots_of  # not above: matplotlib may lack a folder to write in
+
     published = read_published()
     sections, files = {}, {}
     for dataset in dict.fromkeys(row["dataset"] for rows in results.values() for row in rows):

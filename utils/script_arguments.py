@@ -8,6 +8,7 @@ import os
 import sys
 
 from utils import models
+from utils.cluster.tf_config import workers_and_index
 from utils.commands import check_flags_of_infer, given_flags, infer_parser, train_parser
 from utils.files import ROOT, UserError, run_main
 
@@ -26,9 +27,13 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
       num_accelerators: on which it does.
 
     Raises:
-      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets.
+      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets; or TF_CONFIG
+        names several workers.
       SystemExit: one is --help, which is answered.
     """
+    if len(workers_and_index()[0]) > 1:
+        raise UserError("TF_CONFIG names several workers, which is for train.py itself on each machine; run that, or "
+                        "unset it")
     ranks = False
     for name in names:
         place = models.place_of(name)

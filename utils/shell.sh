@@ -1,5 +1,8 @@
 # Sourced by the shell scripts, which set ROOT, the project's folder, first: the interpreter, set-up, models, errors.
 
+# What a virtual environment's activation unsets, and what keeps `python -m` from the folder that it is run in.
+unset PYTHONHOME PYTHONSAFEPATH
+
 fail() { echo "error: $*" >&2; exit 1; }
 
 # Sets ENVIRONMENT to the folder of the environment to use: VENV (below the project's folder, if not absolute), else the
@@ -81,7 +84,6 @@ read_settings() {
   for word in ${BATCH_SIZES:-none}; do
     is_count "$word" || fail "BATCH_SIZES has $word; give numbers, each 1 or more"
   done
-  [ -z "${TF_CONFIG:-}" ] || fail "TF_CONFIG is set, which is for train.py itself on each machine; run that, or unset it"
   MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST=${known% }; fi
   # shellcheck disable=SC2086  # a list of words

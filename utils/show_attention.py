@@ -39,8 +39,9 @@ def main():
     with restored(make, arguments.model, dataset, arguments.save_path) as (graph, session, checkpoint):
         graph.start(session)
         shown = ShownAttention(graph, dataset, names, row)
-    output = arguments.output or os.path.join(
-        checkpoint.save_path, "attention_%s.png" % names.reviewers[dataset.test.users[row]])
+    reviewer = "".join(letter if letter.isprintable() and letter != "/" else "_"
+                       for letter in names.reviewers[dataset.test.users[row]])
+    output = arguments.output or os.path.join(checkpoint.save_path, "attention_%s.png" % reviewer)
     with replacing(output) as file:
         shown.draw(file, arguments.model)
     print("\n".join(shown.lines()))

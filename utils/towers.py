@@ -7,6 +7,7 @@ the whole batch's, uneven and empty shares included.
 import functools
 import platform
 
+from utils.environment import sums_changed_by
 from utils.files import UserError
 from utils.runs.machine import cores, processor
 from utils.tf1 import tf
@@ -81,8 +82,10 @@ def describe_device(count):
     """The text of the CSVs' `device` column for `count` accelerators."""
     names = gpu_names()
     if names:
-        return names[0] if count == 1 else "%d x %s" % (count, names[0])
-    return "CPU %s (%d cores)" % (processor(), cores()) + (" as %d logical devices" % count if count > 1 else "")
+        device = names[0] if count == 1 else "%d x %s" % (count, names[0])
+    else:
+        device = "CPU %s (%d cores)" % (processor(), cores()) + (" as %d logical devices" % count if count > 1 else "")
+    return device + sums_changed_by()
 
 
 if __name__ == "__main__":  # what setup.sh ends with

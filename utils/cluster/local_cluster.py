@@ -47,7 +47,8 @@ def main():
     if len(sys.argv) < 3 or not sys.argv[1].isdigit() or int(sys.argv[1]) < 1:
         raise UserError("usage: local_cluster.py NUM_WORKERS SCRIPT [ARGUMENT ...], of 1 worker or more")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    others = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "universal_newlines": True}
+    others = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": sys.stderr.encoding,
+              "errors": "backslashreplace"}
     processes, relays, patience = [], [], None
     with contextlib.ExitStack() as stack:
         for process in start(free_addresses(int(sys.argv[1])), [sys.executable] + sys.argv[2:], {}, others):

@@ -13,7 +13,6 @@ import errno
 import itertools
 import json
 import os
-import re
 import socket
 import sys
 import threading
@@ -22,6 +21,7 @@ import time
 import numpy as np
 
 from utils.cluster.socket_filter import listen_only_on
+from utils.cluster.tf_config import host_and_port
 from utils.engine.session import Session
 from utils.files import UserError
 from utils.layers import segment_sum
@@ -32,6 +32,7 @@ POLL_SECONDS = 0.5       # between two attempts to connect to the other workers
 MAX_REFUSALS = 2         # in a row, until a worker counts as gone: its process has ended
 MAX_SILENT_SECONDS = 20  # until a worker that does not answer counts as gone: its machine or the network is down
 PATIENCE_SECONDS = 40    # for finding out which worker is gone, after TensorFlow said that a connection broke
+PROXIES = "grpc_proxy", "https_proxy", "http_proxy"  # which gRPC would send what the workers exchange to
 PIECE = 1024             # numbers; arrays are gathered in pieces of PIECE times a power of two
 
 
@@ -106,6 +107,8 @@ class Cluster(Alone):
             except OSError as error:
                 raise UserError("port %d, which TF_CONFIG gives to this worker, can't be used (%s); end what uses it, "
                                 "or name another port" % (port, error.strerror)) from None
+        for variable in PROXIES:
+            os.environ.pop(variable, None)
         config = copy.deepcopy(config)
         config.experimental.collective_group_leader = "/job:%s/replica:0/task:0" % JOB
         server = tf.train.Server({JOB: self.addresses}, job_name=JOB, task_index=self.index, config=config)
@@ -264,14 +267,6 @@ def sum_by_id(ids, rows):
     order = tf.argsort(index)
     ranks = tf.split(tf.math.invert_permutation(order), [tf.size(part) for part in ids])
     return distinct, segment_sum(tf.dynamic_stitch(ranks, rows), tf.gather(index, order), tf.size(distinct))
-
-
-def host_and_port(address):
-    """(host, port) of "host:port", an IPv6 host in brackets; raises UserError where it is not written so."""
-    match = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})$", address)
-    if not match or not 0 < int(match.group("port")) < 65536:
-        raise UserError("TF_CONFIG has the address %r; write it as host:port" % address)
-    return match.group("v6") or match.group("host"), int(match.group("port"))
 
 
 def _connection_error(address):

@@ -1,12 +1,17 @@
 """The look of the project's plots: legible on paper, on a telephone and to the colour-blind.
 
 Lines differ by colour, by marker and by dash. A plot goes straight into a PNG: no display, no state kept by pyplot.
+Letters that matplotlib's font lacks are taken from a font that is installed; those that none has are escaped (\\u4e2d).
 """
 import contextlib
+import functools
 import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 
 # Okabe and Ito's, told apart by the colour-blind, without yellow, which is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -16,6 +21,8 @@ LOOK = {"figure.dpi": 160, "savefig.bbox": "tight", "savefig.pad_inches": 0.05, 
         "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True, "grid.color": "#DDDDDD",
         "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.4, "lines.markersize": 5,
         "legend.frameon": False, "legend.handlelength": 4}
+FONT = "DejaVu Sans"  # matplotlib brings it along
+TAKES_SEVERAL_FONTS = matplotlib.__version_info__ >= (3, 6)  # for the letters of one text
 
 
 @contextlib.contextmanager
@@ -33,12 +40,34 @@ def drawing(file, title, width, height, rows=1, columns=1, **subplots):
         figure.suptitle("\n".join(textwrap.fill(plain(line), int(12 * width)) for line in title.splitlines()),
                         fontsize=10, horizontalalignment="left", x=0.01)
         yield figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+        texts = figure.findobj(Text)
+        fonts = {_font_with(letter) for text in texts for letter in text.get_text()} - {FONT, None}
+        for text in texts if fonts else ():
+            text.set_fontfamily([FONT] + sorted(fonts))
         figure.savefig(file, format="png")
 
 
 def plain(text):
     """`text` as matplotlib shows it letter by letter, taking no part of it for a formula."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).replace("$", r"\$")
+    return "".join(" " if not letter.isprintable() else letter if _font_with(letter)
+                   else letter.encode("unicode_escape").decode() for letter in text).replace("$", r"\$")
+
+
+@functools.lru_cache(maxsize=None)
+def _font_with(letter):
+    """The name of the first font that has `letter`, or None: of FONT, then of those that are installed, Sans first."""
+    installed = {font.name for font in fontManager.ttflist if not font.fname.startswith(matplotlib.get_data_path())}
+    fonts = sorted(installed, key=lambda name: ("Sans" not in name, name)) if TAKES_SEVERAL_FONTS else []
+    return next((font for font in [FONT] + fonts if ord(letter) in _letters(font)), None)
+
+
+@functools.lru_cache(maxsize=None)
+def _letters(font):
+    """The numbers of the letters that matplotlib can draw in `font`, a name."""
+    try:
+        return frozenset(FT2Font(fontManager.findfont(FontProperties(family=[font]))).get_charmap())
+    except (OSError, RuntimeError):  # it is not there any more, or damaged
+        return frozenset()
 
 
 def style(index):
