@@ -74,6 +74,10 @@ def run_main(main):
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
         message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error))
         sys.exit("error: %s" % message)  # sys.exit prints a string to standard error and exits with 1
+    except MemoryError:
+        sys.exit("error: there is not enough memory; give smaller data or batches, or end other programs")
+    except ModuleNotFoundError as error:
+        sys.exit("error: %s; run ./setup.sh, then: source .venv/bin/activate" % error)
     except KeyboardInterrupt:
         sys.exit(130)
 
