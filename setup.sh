@@ -66,7 +66,7 @@ if is_made_here; then
   find_plain_python || check_version "$BASE_PYTHON" "$another"
   hold_lock "$ENVIRONMENT" "$@"
   if ! has_environment || ! environment check "$build" 2>/dev/null; then
-    if [ -e "$PYTHON" ]; then echo "$ENVIRONMENT is not whole, or not for this Python and device; it is made anew."; fi
+    if [ -d "$ENVIRONMENT/bin" ]; then echo "$ENVIRONMENT is not whole, or not for this Python and device; it is made anew."; fi
     claim_folder
     rm -rf "$ENVIRONMENT"/* "$ENVIRONMENT"/.inst*.json || fail "$ENVIRONMENT can't be emptied; remove it"
     "$BASE_PYTHON" -m venv "$ENVIRONMENT" >&2 || fail "$BASE_PYTHON can't make an environment in $ENVIRONMENT"

@@ -1,11 +1,11 @@
-"""The Python environment that setup.sh installs into: what is in it, whether that is whole, and the packages' installation.
+"""The Python environment that setup.sh installs into: what is in it, whether that is whole, and its packages.
 
     python utils/environment.py is_set_up FOLDER [--test]          exit status 0 where nothing has to be installed
     python utils/environment.py check FOLDER cpu|gpu               that what setup.sh has installed there is whole
     python utils/environment.py install FOLDER cpu|gpu [--test]    what is missing, in the pinned versions
 
-FOLDER is the environment's, and the interpreter is its own. Needs the standard library only. A TensorFlow that setup.sh did
-not install is kept, and with it whatever it runs on: the versions that are there then take the place of the pinned ones.
+FOLDER is the environment's, and the interpreter is its own. Needs the standard library only. A TensorFlow that setup.sh
+did not install is kept, and with it whatever it runs on: the versions that are there take the place of the pinned ones.
 """
 import hashlib
 import importlib.util
@@ -23,9 +23,10 @@ from utils.files import ROOT, UserError, replacing, run_main
 # Of each file of requirements that has to be installed, the modules that must be there.
 MODULES = {"base": "tensorflow tensorboard numpy pandas orjson tqdm matplotlib".split(),
            "test": "pytest hypothesis ruff sklearn".split(), "serve": ["waitress"]}
-OPTIONAL = "onnx"  # file of requirements for the tests that a TensorFlow which is there already may not go together with
+OPTIONAL = "onnx"  # for the tests; a TensorFlow that is there already may not go together with it
 PROJECT_OF = {"sklearn": "scikit-learn"}  # where a module's name is not its distribution's
-TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")  # distributions of the module tensorflow that pip knows
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")  # distributions that requirements/ has
+BUILDS = "tensorflow-"  # and cpu or gpu: TensorFlow's files of requirements
 INSTALLED = ".installed.json"  # in the environment: what setup.sh has installed, written when all of it is there
 BEGUN = ".installing.json"     # its name while packages change
 # pip's variables that say where packages come from and how they are reached; others would change where they go.
@@ -57,7 +58,7 @@ def python_version():
 
 
 def has_module(name):
-    """Whether the module `name` can be found; a folder without `__init__.py`, which an uninstallation leaves, is none."""
+    """Whether the module `name` can be found; a folder without `__init__.py`, a remnant, is none."""
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.has_location
 
@@ -83,22 +84,25 @@ class Environment:
         except (OSError, ValueError):
             return None
 
-    def _write_mark(self, tensorflow, parts):
-        """Writes the version of the TensorFlow that setup.sh has installed, None where it keeps another, and `parts`."""
-        digests = {part: digest_of(part) for part in parts}
+    def _write_mark(self, tensorflow, earlier, parts):
+        """Writes a mark: the earlier one, with the digests of `parts` as they are now.
+
+        `tensorflow` is the version of the one that setup.sh has installed, None where it keeps another.
+        """
+        digests = dict(earlier["requirements"] if earlier else {}, **{part: digest_of(part) for part in parts})
         with replacing(self._mark, "w", encoding="utf-8") as file:
             json.dump({"python": python_version(), "tensorflow": tensorflow, "requirements": digests}, file, indent=1)
 
     def is_set_up(self, tests):
         """Whether all modules are there, and of what setup.sh has installed itself the versions that are asked for."""
         mark, parts = self.mark(), parts_of(tests)
-        if os.path.exists(self._begun):
+        if os.path.exists(self._begun) or mark and mark["python"] != python_version():
             return False
         if mark:
             digests = mark["requirements"]
-            parts_of_mark = parts + [OPTIONAL] * tests + [part for part in digests if part.startswith("tensorflow-")]
-            if mark["python"] != python_version() or any(digests.get(part) != digest_of(part)
-                                                         for part in parts_of_mark):
+            pinned = parts + [part for part in digests if part.startswith(BUILDS)]
+            pinned += [OPTIONAL] * (tests and mark["tensorflow"] is not None)
+            if any(digests.get(part) != digest_of(part) for part in pinned):
                 return False
         return all(has_module(name) for part in parts for name in MODULES[part])
 
@@ -126,30 +130,34 @@ class Environment:
                                % (done.stderr.strip().splitlines() or ["signal %d" % -done.returncode])[-1])
         versions = self._versions()
         for name, version in json.loads(done.stdout.splitlines()[-1]).items():
-            named, present = (re.match(r"[\d.]*", text or "").group().strip(".")
-                              for text in (versions.get(PROJECT_OF.get(name, name)), version))
-            if named and present and named != present:
-                raise self._broken("has a damaged %s: its files are of version %s, and pip says %s"
-                                   % (name, present, named))
+            projects = TENSORFLOWS if name == "tensorflow" else [PROJECT_OF.get(name, name)]
+            listed = [listed for project in projects for listed in versions.get(project, [])]
+            numbers = {re.match(r"[\d.]*", text).group().strip(".") for text in listed + [version] * bool(version)}
+            if len(numbers) > 1:
+                raise self._broken("has a damaged %s, of versions %s" % (name, ", ".join(sorted(numbers))))
 
     def _versions(self):
-        """{distribution: its version} as pip has them; tensorflow is whichever distribution has that module."""
-        done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=pip_variables())
-        if done.returncode:
-            raise self._broken("has packages that pip can't list (%s)" % done.stderr.strip().splitlines()[-1])
-        versions = {entry["name"].lower(): entry["version"] for entry in json.loads(done.stdout)}
-        for name in TENSORFLOWS:
-            if name in versions:
-                versions.setdefault("tensorflow", versions[name])
+        """{distribution: the versions that the first folder of packages which has it has of it}, usually one."""
+        versions = {}
+        for folder in filter(os.path.isdir, sys.path):
+            here = {}
+            for name in sorted(os.listdir(folder)):
+                parts = re.match(r"(.+?)-(\d[^-]*)(-py[\d.]+)?\.(dist|egg)-info$", name)
+                if parts:
+                    here.setdefault(re.sub("[-_.]+", "-", parts.group(1)).lower(), []).append(parts.group(2))
+            versions = dict(here, **versions)
         return versions
+
+    def _tensorflow_version(self):
+        versions = self._versions()
+        return next((versions[name][0] for name in TENSORFLOWS if name in versions), None)
 
     def keeps_tensorflow(self):
         """Whether there is a TensorFlow which setup.sh has not installed."""
         if not has_module("tensorflow") or os.path.exists(self._begun):
             return False
         mark = self.mark()
-        return mark is None or mark["tensorflow"] != self._versions().get("tensorflow")
+        return mark is None or mark["tensorflow"] != self._tensorflow_version()
 
     def check(self, build):
         """Raises UserError unless what the mark says is there and works, with TensorFlow for `build`, cpu or gpu."""
@@ -174,21 +182,21 @@ class Environment:
             return
         self.check_pip()
         mark, parts = self.mark(), parts_of(tests)
-        parts_of_mark = list(mark["requirements"]) if mark else []
+        builds = [part for part in mark["requirements"] if part.startswith(BUILDS)] if mark else []
         if keeps:
             self._check_imports(["tensorflow"])
             self._install_beside_tensorflow(parts)
             self._check_modules(parts)
             if mark:
-                self._write_mark(None, parts_of_mark + parts)
+                self._write_mark(None, mark, parts + builds)
         else:
-            part = next((part for part in parts_of_mark if part.startswith("tensorflow-")), "tensorflow-" + build)
+            builds = builds or [BUILDS + build]
             print("Installing TensorFlow (%s build) and what else is needed into %s ..."
-                  % (part.split("-")[1], self.folder), flush=True)
-            parts += [part] + [OPTIONAL] * tests
+                  % (builds[0][len(BUILDS):], self.folder), flush=True)
+            parts += builds + [OPTIONAL] * tests
             self._install_pinned(parts)
             self._check_modules(parts)
-            self._write_mark(self._versions().get("tensorflow"), parts_of_mark + parts)
+            self._write_mark(self._tensorflow_version(), mark, parts)
             os.remove(self._begun)
 
     def _check_modules(self, parts):
@@ -196,16 +204,17 @@ class Environment:
         names = [name for part in parts for name in MODULES.get(part, [])]
         missing = [name for name in names if not has_module(name)]
         if missing:
-            raise UserError("pip says that it has installed all, but %s is not in %s; see %s -m pip config list, and "
-                            "install it with %s -m pip install --force-reinstall"
-                            % (", ".join(missing), self.folder, self.python, self.python))
+            raise UserError("pip says that it has installed all, but %s is not in %s; see %s -m pip config list, and run "
+                            "%s -m pip install --force-reinstall %s"
+                            % (", ".join(missing), self.folder, self.python, self.python,
+                               " ".join(PROJECT_OF.get(name, name) for name in missing)))
         self._check_imports(names)
 
     def _install_beside_tensorflow(self, parts):
-        """Installs the names of `parts`; nothing that the present TensorFlow runs on may change: it is the constraint."""
+        """Installs the names of `parts`. Nothing that the present TensorFlow runs on may change: it is the constraint."""
         names = sorted({re.match(r"[\w.-]+", line).group() for part in parts for line in requirements_of(part)})
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
-            for name, version in self._versions().items():
+            for name, (version, *_) in self._versions().items():
                 if re.match(r"\d[\w.!+]*$", version):
                     constraints.write("%s==%s\n" % (name, version))
             constraints.flush()
@@ -214,31 +223,33 @@ class Environment:
     def _install_pinned(self, parts):
         """Installs `parts` in their versions. What is killed meanwhile leaves no mark that says that all is there."""
         packages = sysconfig.get_paths()["purelib"]
-        if self.mark():
+        marked, begun = os.path.exists(self._mark), os.path.exists(self._begun)
+        if marked:
             os.replace(self._mark, self._begun)
         else:
             open(self._begun, "a").close()
         before = os.stat(packages).st_mtime_ns
         try:
-            self._pip([word for part in parts
+            self._pip(["--force-reinstall"] * begun +  # pip takes what a killed one left for installed
+                      [word for part in parts
                        for word in ("--requirement", os.path.join(ROOT, "requirements", part + ".txt"))])
         except UserError:
-            if os.stat(packages).st_mtime_ns == before:  # nothing has changed, as without network
-                if os.path.getsize(self._begun):
+            if os.stat(packages).st_mtime_ns == before and not begun:  # nothing has changed, as without network
+                if marked:
                     os.replace(self._begun, self._mark)
                 else:
                     os.remove(self._begun)
             raise
 
     def _pip(self, arguments):
-        if subprocess.call([sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"] + arguments,
-                           env=pip_variables()):
+        install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        if subprocess.call(install + arguments, env=pip_variables()):
             raise UserError("pip could not install into %s; see its message above, check the network, and run it again"
                             % self.folder)
 
 
 def pip_variables():
-    """The environment variables for pip: those of the user that name sources, none that lead it out of the environment."""
+    """The variables for pip: those of the user's that name sources, none that lead it out of the environment."""
     variables = {name: value for name, value in os.environ.items()
                  if not name.startswith("PIP_") or name in SOURCES_OF_PIP}
     variables.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")  # they hold against pip.conf, too
