@@ -29,6 +29,7 @@ from benchmarks.sides import OurSide, find_dataset
 from benchmarks.train import batches
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
+from utils.environment import pip_variables
 from utils.files import ROOT, Parser, UserError, replacing, run_main
 from utils.runs.locks import acquire
 from utils.tf1 import tf
@@ -111,7 +112,7 @@ def make_environment(folder, base_python):
 
 
 def _run(command, message):
-    if subprocess.run(command, stdout=sys.stderr).returncode:
+    if subprocess.run(command, stdout=sys.stderr, env=pip_variables()).returncode:
         raise UserError(message)
 
 

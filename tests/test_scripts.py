@@ -25,10 +25,8 @@ def run(project, *command, **environment):
 
     Inference is of one pass, where they don't say otherwise: the tests are to be quick.
     """
-    clean = {name: value for name, value in os.environ.items()
-             if name not in ("MODELS", "BATCH_SIZES", "EPOCHS", "NUM_ACCELERATORS", "NUM_WORKERS", "TF_CONFIG",
-                             "RAW_DATA", "VENV", "CONDA_PREFIX", "TF_CPP_MIN_LOG_LEVEL", "DURATION")}
-    clean.update({"VIRTUAL_ENV": sys.prefix, "DURATION": "0"}, **environment)
+    clean = dict(os.environ, **dict({"DURATION": "0"}, **environment))
+    del clean["TF_CPP_MIN_LOG_LEVEL"]  # utils.tf1 has set it in this process
     return subprocess.run([str(part) for part in command], cwd=str(project), env=clean, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
 

@@ -1,4 +1,4 @@
-"""setup.sh: environments of its own and of the user, made, completed and made anew. The packages and pip are stand-ins."""
+"""setup.sh: environments of its own and of the user, completed and made anew. Packages and pip are stand-ins."""
 import json
 import os
 import re
@@ -47,7 +47,7 @@ for name, version in wanted:
 
 
 class Project:
-    """A copy of the project that asks for the stand-ins, and a Python that makes environments which have PIP for pip."""
+    """A copy of the project that asks for the stand-ins, and a Python whose environments have PIP for pip."""
 
     def __init__(self, folder, bin_folder):
         self.folder, self.environment, self.base_python = folder, folder / ".venv", bin_folder / "base python"
@@ -264,11 +264,12 @@ def test_an_environment_of_the_users_gets_the_pinned_versions_where_it_has_no_te
 
 @pytest.mark.parametrize("damage, error", [
     (remove_python, "the active environment has no {0}/bin/python that runs; deactivate it or mend it"),
-    (remove_pip, "{0} has no pip that works; install it ({0}/bin/python -m ensurepip), or name another environment, for "
-                 "example VENV=.venv-new ./setup.sh"),
+    (remove_pip,
+     "{0} has no pip that works; install it ({0}/bin/python -m ensurepip), or name another environment, for example "
+     "VENV=.venv-new ./setup.sh"),
     (lambda folder: add_module(folder, "tensorflow", "1.0", "2.0"),
-     "{0} has a damaged tensorflow, of versions 1.0, 2.0; mend or remove it, or name another, for example VENV=.venv-new "
-     "./setup.sh"),
+     "{0} has a damaged tensorflow, of versions 1.0, 2.0; mend or remove it, or name another, for example "
+     "VENV=.venv-new ./setup.sh"),
     (lambda folder: (site_packages(folder) / "tensorflow.py").write_text("import module_that_is_gone\n"),
      "{0} has packages that can't be imported (ModuleNotFoundError: No module named 'module_that_is_gone'); mend or "
      "remove it, or name another, for example VENV=.venv-new ./setup.sh"),
@@ -299,14 +300,15 @@ def test_a_folder_that_is_no_environment_is_left_alone(copy, tmp_path):
     folder.mkdir()
     (folder / "file").write_text("the user's")
     assert copy.error(VENV=str(folder)) == (
-        "%s has files, but no bin/python of its own; name another folder, for example VENV=/tmp/venv ./setup.sh" % folder)
+        "%s has files, but no bin/python of its own; name another folder, for example VENV=/tmp/venv ./setup.sh"
+        % folder)
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_a_path_that_no_environment_can_have_is_an_error(copy, tmp_path):
     assert copy.error(VENV=str(tmp_path / "a:b")) == (
-        "an environment's path has no ':' and no line break, as %s has; name another folder, for example VENV=/tmp/venv "
-        "./setup.sh" % (tmp_path / "a:b"))
+        "an environment's path has no ':' and no line break, as %s has; name another folder, for example "
+        "VENV=/tmp/venv ./setup.sh" % (tmp_path / "a:b"))
     assert not (tmp_path / "a:b").exists()
 
 

@@ -204,14 +204,14 @@ class Environment:
         names = [name for part in parts for name in MODULES.get(part, [])]
         missing = [name for name in names if not has_module(name)]
         if missing:
-            raise UserError("pip says that it has installed all, but %s is not in %s; see %s -m pip config list, and run "
-                            "%s -m pip install --force-reinstall %s"
+            raise UserError("pip says that it has installed all, but %s is not in %s; see %s -m pip config list, and "
+                            "run %s -m pip install --force-reinstall %s"
                             % (", ".join(missing), self.folder, self.python, self.python,
                                " ".join(PROJECT_OF.get(name, name) for name in missing)))
         self._check_imports(names)
 
     def _install_beside_tensorflow(self, parts):
-        """Installs the names of `parts`. Nothing that the present TensorFlow runs on may change: it is the constraint."""
+        """Installs the names of `parts`. Nothing that the TensorFlow there runs on may change: it is the constraint."""
         names = sorted({re.match(r"[\w.-]+", line).group() for part in parts for line in requirements_of(part)})
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
             for name, (version, *_) in self._versions().items():

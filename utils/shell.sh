@@ -17,6 +17,7 @@ case $- in
 esac
 set -euo pipefail
 unset GREP_OPTIONS TMOUT
+if [ ! -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
 # What a script tells those that it starts; from any other process the names are of something else.
 case ${STARTED_BY:-} in
   "$$" | "$PPID") ;;
