@@ -13,7 +13,11 @@ fi
 # -p: no functions, options and search paths from the environment; -v and -x, for looking into a script, stay.
 case $- in
   *p*) ;;
-  *) exec env -u BASH_ENV -u SHELLOPTS -u BASHOPTS -u POSIXLY_CORRECT bash -p"${-//[!vx]/}" -- "$0" "$@" ;;
+  *)
+    unset BASH_ENV POSIXLY_CORRECT
+    export -n SHELLOPTS BASHOPTS
+    exec bash -p"${-//[!vx]/}" -- "$0" "$@"
+    ;;
 esac
 set -euo pipefail
 unset GREP_OPTIONS TMOUT
