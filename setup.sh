@@ -3,8 +3,8 @@
 #   ./setup.sh          to prepare data, train, infer and report
 #   ./setup.sh --test   to run the tests as well
 #   VENV=.venv-python3.7 BASE_PYTHON=python3.7 ./setup.sh   into that folder, with that Python
-# A TensorFlow that is already there, such as a hardware vendor's build, is kept. What setup.sh made itself and did not
-# finish, or whose Python is gone, it makes anew.
+# A TensorFlow that is already there, such as a hardware vendor's build, is kept. An environment that setup.sh made itself
+# and that is not whole any more, it makes anew.
 here=${BASH_SOURCE:-$0}
 . "${here%setup.sh}utils/shell.sh" || return 1 2>/dev/null || exit 1
 
@@ -49,7 +49,15 @@ claim_folder() {
     fail "$ENVIRONMENT can't be written; $elsewhere"
 }
 
+# Puts back what was there before the environment was to be made anew, where that came to no end.
+put_back() {
+  [ -d "$earlier" ] || return 0
+  rm -rf "$ENVIRONMENT"/*
+  mv "$earlier"/* "$ENVIRONMENT" && rmdir "$earlier"
+}
+
 find_python
+earlier=$ENVIRONMENT/.earlier
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then build=gpu; else build=cpu; fi
 
 # .venv, or another .venv* in the project, is setup.sh's to make anew where its Python is gone; others are the user's.
@@ -65,10 +73,14 @@ fi
 if is_made_here; then
   find_plain_python || check_version "$BASE_PYTHON" "$another"
   hold_lock "$ENVIRONMENT" "$@"
+  put_back
   if ! has_environment || ! environment check "$build" 2>/dev/null; then
-    if [ -d "$ENVIRONMENT/bin" ]; then echo "$ENVIRONMENT is not whole, or not for this Python and device; it is made anew."; fi
     claim_folder
-    rm -rf "$ENVIRONMENT"/* "$ENVIRONMENT"/.inst*.json || fail "$ENVIRONMENT can't be emptied; remove it"
+    if [ -n "$(ls "$ENVIRONMENT")" ]; then
+      echo "$ENVIRONMENT is not whole, or not for this place, Python and device; it is made anew."
+      { mkdir "$earlier" && mv "$ENVIRONMENT"/* "$earlier"; } || fail "$ENVIRONMENT can't be emptied; remove it"
+      trap put_back EXIT
+    fi
     "$BASE_PYTHON" -m venv "$ENVIRONMENT" >&2 || fail "$BASE_PYTHON can't make an environment in $ENVIRONMENT"
   fi
 elif [ -n "$in_project" ] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
@@ -76,6 +88,7 @@ elif [ -n "$in_project" ] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
 fi
 check_version "$PYTHON" "deactivate or remove that environment, or $another"
 environment install "$build" "$@"
+rm -rf "$earlier"
 
 cd "$ROOT"
 "$PYTHON" -m utils.towers

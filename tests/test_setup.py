@@ -190,9 +190,28 @@ def test_what_setup_made_and_is_not_whole_is_made_anew(copy, damage):
     damage(copy.environment)
     (copy.environment / "remnant").write_text("")
     assert copy.set_up()[0] == (
-        "%s is not whole, or not for this Python and device; it is made anew." % copy.environment)
+        "%s is not whole, or not for this place, Python and device; it is made anew." % copy.environment)
     assert versions(copy.environment) == dict.fromkeys(MODULES["base"], "1.0")
     assert not (copy.environment / "remnant").exists()
+
+
+def contents(folder):
+    """{path: bytes} of the files in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name not in ("pip.log", ".lock") and path.suffix != ".pyc"}
+
+
+def test_what_was_moved_is_made_anew_or_stays_where_that_fails(copy):
+    copy.set_up()
+    copy.folder.rename(copy.folder.parent / "moved")
+    copy.folder, copy.environment = copy.folder.parent / "moved", copy.folder.parent / "moved" / ".venv"
+    before = contents(copy.environment)
+    assert copy.run("./setup.sh", NETWORK="none").returncode == 1
+    assert contents(copy.environment) == before
+    assert copy.run("./setup.sh", NETWORK="killed").returncode > 1
+    assert copy.run("./setup.sh", NETWORK="none").returncode == 1
+    assert contents(copy.environment) == before
+    assert len(copy.set_up()) == 2 and copy.set_up() == ["All that is needed is in %s." % copy.environment]
 
 
 def test_a_set_up_that_is_killed_is_begun_anew(copy):

@@ -27,8 +27,8 @@ OPTIONAL = "onnx"  # for the tests; a TensorFlow that is there already may not g
 PROJECT_OF = {"sklearn": "scikit-learn"}  # where a module's name is not its distribution's
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")  # distributions that requirements/ has
 BUILDS = "tensorflow-"  # and cpu or gpu: TensorFlow's files of requirements
-INSTALLED = ".installed.json"  # in the environment: what setup.sh has installed, written when all of it is there
-BEGUN = ".installing.json"     # its name while packages change
+INSTALLED = "deep_interest_setup.json"  # in the environment: what setup.sh has installed, written when all of it is there
+BEGUN = "deep_interest_begun.json"      # its name while packages change
 # pip's variables that say where packages come from and how they are reached; others would change where they go.
 SOURCES_OF_PIP = {"PIP_" + name for name in (
     "INDEX_URL EXTRA_INDEX_URL FIND_LINKS NO_INDEX TRUSTED_HOST CERT CLIENT_CERT PROXY TIMEOUT DEFAULT_TIMEOUT RETRIES "
@@ -91,7 +91,8 @@ class Environment:
         """
         digests = dict(earlier["requirements"] if earlier else {}, **{part: digest_of(part) for part in parts})
         with replacing(self._mark, "w", encoding="utf-8") as file:
-            json.dump({"python": python_version(), "tensorflow": tensorflow, "requirements": digests}, file, indent=1)
+            json.dump({"folder": self.folder, "python": python_version(), "tensorflow": tensorflow,
+                       "requirements": digests}, file, indent=1)
 
     def is_set_up(self, tests):
         """Whether all modules are there, and of what setup.sh has installed itself the versions that are asked for."""
@@ -164,6 +165,8 @@ class Environment:
         mark = self.mark()
         if mark is None:
             raise self._broken("is not set up to the end")
+        if not os.path.exists(mark["folder"]) or not os.path.samefile(mark["folder"], self.folder):
+            raise self._broken("was moved: its scripts are for %s" % mark["folder"])
         self.check_pip()
         if self.keeps_tensorflow():
             return
