@@ -27,7 +27,7 @@ OPTIONAL = "onnx"  # for the tests; a TensorFlow that is there already may not g
 PROJECT_OF = {"sklearn": "scikit-learn"}  # where a module's name is not its distribution's
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")  # distributions that requirements/ has
 BUILDS = "tensorflow-"  # and cpu or gpu: TensorFlow's files of requirements
-INSTALLED = "deep_interest_setup.json"  # in the environment: what setup.sh has installed, written when all of it is there
+INSTALLED = "deep_interest_setup.json"  # in the environment: what setup.sh has installed, when all is there
 BEGUN = "deep_interest_begun.json"      # its name while packages change
 # pip's variables that say where packages come from and how they are reached; others would change where they go.
 SOURCES_OF_PIP = {"PIP_" + name for name in (
@@ -256,8 +256,6 @@ def pip_variables():
     variables = {name: value for name, value in os.environ.items()
                  if not name.startswith("PIP_") or name in SOURCES_OF_PIP}
     variables.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")  # they hold against pip.conf, too
-    if not os.path.isabs(os.path.expanduser("~")):  # no HOME, no entry in passwd: pip's cache would be a folder named ~
-        variables["PIP_NO_CACHE_DIR"] = "1"
     return variables
 
 

@@ -22,6 +22,11 @@ esac
 set -euo pipefail
 unset GREP_OPTIONS TMOUT
 if [ ! -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
+if [ -z "${HOME:-}" ]; then  # Python and its packages would make a folder named ~, where the user has no entry in passwd
+  HOME=~
+  if [ ! -w "$HOME" ]; then HOME=${TMPDIR:-/tmp}; fi
+  export HOME
+fi
 # What a script tells those that it starts; from any other process the names are of something else.
 case ${STARTED_BY:-} in
   "$$" | "$PPID") ;;
