@@ -74,7 +74,7 @@ if is_made_here; then
   find_plain_python || check_version "$BASE_PYTHON" "$another"
   hold_lock "$ENVIRONMENT" "$@"
   put_back
-  if ! has_environment || ! environment check "$build" 2>/dev/null; then
+  if ! has_environment || ! installation check "$build" 2>/dev/null; then
     claim_folder
     if [ -n "$(ls "$ENVIRONMENT")" ]; then
       echo "$ENVIRONMENT is not whole, or not for this place, Python and device; it is made anew."
@@ -84,10 +84,10 @@ if is_made_here; then
     "$BASE_PYTHON" -m venv "$ENVIRONMENT" >&2 || fail "$BASE_PYTHON can't make an environment in $ENVIRONMENT"
   fi
 elif [ -n "$in_project" ] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
-  "$PYTHON" -m ensurepip >/dev/null 2>&1 || true  # environment.py says it
+  "$PYTHON" -m ensurepip >/dev/null 2>&1 || true  # installation.py says it
 fi
 check_version "$PYTHON" "deactivate or remove that environment, or $another"
-environment install "$build" "$@"
+installation install "$build" "$@"
 rm -rf "$earlier"
 
 cd "$ROOT"

@@ -29,8 +29,8 @@ from benchmarks.sides import OurSide, find_dataset
 from benchmarks.train import batches
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
-from utils.environment import pip_variables
 from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.installation import pip_variables
 from utils.runs.locks import acquire
 from utils.tf1 import tf
 from utils.towers import describe_device

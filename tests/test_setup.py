@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from utils import environment
+from utils import installation
 
-MODULES = environment.MODULES
-PROJECTS = {name: environment.PROJECT_OF.get(name, name) for names in MODULES.values() for name in names}
+MODULES = installation.MODULES
+PROJECTS = {name: installation.PROJECT_OF.get(name, name) for names in MODULES.values() for name in names}
 PARTS = {"base": MODULES["base"][1:], "test": MODULES["test"], "serve": MODULES["serve"], "onnx": [],
          "tensorflow-cpu": ["tensorflow"], "tensorflow-gpu": ["tensorflow"]}
 
@@ -180,7 +180,7 @@ def list_two_versions(folder):
 
 
 def forget_what_is_installed(folder):
-    (folder / environment.INSTALLED).unlink()
+    (folder / installation.INSTALLED).unlink()
 
 
 @pytest.mark.parametrize("damage", [remove_python, remove_pip, remove_config, empty_tensorflow, damage_module,

@@ -13,7 +13,7 @@ SCRIPTS = ["infer.sh", "prepare_dataset.sh", "run.sh", "setup.sh", "test.sh", "t
 # Stands in for the environment's Python: trains and infers with nothing, and says what with.
 PYTHON = '''#!/bin/sh
 case "$*" in
-  *environment.py\\ is_set_up*) ;;
+  *installation.py\\ is_set_up*) ;;
   *train.py* | *infer.py* | *utils.report*) echo "$(basename "$PWD")" "$@" ;;
   *) exec "%s" "$@" ;;
 esac

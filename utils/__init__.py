@@ -25,7 +25,7 @@ Commands, python -m utils.<name>:
     show_attention.py    what a model's attention looks at
     digest.py            digests of what is prepared
 Plumbing:
-    environment.py       the environment that setup.sh installs into
+    installation.py      what setup.sh has installed, and what is missing
     files.py             files that are whole or not there, errors of one line
     tf1.py               TensorFlow as the project uses it
     shell.sh             what the shell scripts share

@@ -57,17 +57,17 @@ find_plain_python() {
   return 1
 }
 
-# environment COMMAND [ARGUMENT ...]: utils/environment.py of the environment, with its interpreter.
-environment() {
+# installation COMMAND [ARGUMENT ...]: utils/installation.py of the environment, with its interpreter.
+installation() {
   local command=$1
   shift
-  "$PYTHON" "$ROOT/utils/environment.py" "$command" "$ENVIRONMENT" "$@"
+  "$PYTHON" "$ROOT/utils/installation.py" "$command" "$ENVIRONMENT" "$@"
 }
 
 # Runs setup.sh where something that it installs is missing; arguments are setup.sh's.
 ensure_setup() {
   find_python
-  { [ -x "$PYTHON" ] && environment is_set_up "$@" 2>/dev/null; } || "$ROOT/setup.sh" "$@"
+  { [ -x "$PYTHON" ] && installation is_set_up "$@" 2>/dev/null; } || "$ROOT/setup.sh" "$@"
 }
 
 # A line for each model, "NAME FOLDER [VARIANT]": each folder with model.py, and its variants model_<variant>.py (utils/models.py).

@@ -1,8 +1,8 @@
 """The Python environment that setup.sh installs into: what is in it, whether that is whole, and its packages.
 
-    python utils/environment.py is_set_up FOLDER [--test]          exit status 0 where nothing has to be installed
-    python utils/environment.py check FOLDER cpu|gpu               that what setup.sh has installed there is whole
-    python utils/environment.py install FOLDER cpu|gpu [--test]    what is missing, in the pinned versions
+    python utils/installation.py is_set_up FOLDER [--test]          exit status 0 where nothing has to be installed
+    python utils/installation.py check FOLDER cpu|gpu               that what setup.sh has installed there is whole
+    python utils/installation.py install FOLDER cpu|gpu [--test]    what is missing, in the pinned versions
 
 FOLDER is the environment's, and the interpreter is its own. Needs the standard library only. A TensorFlow that setup.sh
 did not install is kept, and with it whatever it runs on: the versions that are there take the place of the pinned ones.
