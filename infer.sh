@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # Inference with what train.sh trained, for each model at each batch size; results in results/. Arguments go to each
 # infer.py; with --top_k it ranks instead, and results/ stays as it is but for the logs.
-set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$ROOT/utils/shell.sh"
+here=${BASH_SOURCE:-$0}
+. "${here%infer.sh}utils/shell.sh" || return 1 2>/dev/null || exit 1
 
 read_settings
+check_arguments "$@"
 ensure_setup
 hold_lock "$ROOT/results" "$@"
-check_arguments "$@"
 if [ -n "$RANKS" ]; then
   GOES_ON='' run_stage rank "ranking with" "$@"
 else

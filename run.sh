@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # The benchmark: training, then inference. Variables and arguments are train.sh's; the arguments go to training.
-set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$ROOT/utils/shell.sh"
+here=${BASH_SOURCE:-$0}
+. "${here%run.sh}utils/shell.sh" || return 1 2>/dev/null || exit 1
 
 read_settings
+check_arguments "$@"
 ensure_setup
 hold_lock "$ROOT/results" "$@"
-check_arguments "$@"
 ensure_data
 begin_results run "$@"
 "$ROOT/train.sh" "$@"

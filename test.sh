@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need, then runs them; arguments go to pytest.
-set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$ROOT/utils/shell.sh"
+here=${BASH_SOURCE:-$0}
+. "${here%test.sh}utils/shell.sh" || return 1 2>/dev/null || exit 1
 
 ensure_setup --test
 cd "$ROOT"

@@ -30,6 +30,7 @@ from benchmarks.train import batches
 from utils.commands import at_least, positive_float
 from utils.dataset import read_dataset
 from utils.files import ROOT, Parser, UserError, replacing, run_main
+from utils.installation import pip_variables
 from utils.runs.locks import acquire
 from utils.tf1 import tf
 from utils.towers import describe_device
@@ -111,7 +112,7 @@ def make_environment(folder, base_python):
 
 
 def _run(command, message):
-    if subprocess.run(command, stdout=sys.stderr).returncode:
+    if subprocess.run(command, stdout=sys.stderr, env=pip_variables()).returncode:
         raise UserError(message)
 
 

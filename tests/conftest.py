@@ -1,7 +1,9 @@
 """Fixtures: real data where it is at hand, a model's folder, copies of the project and of its downloader, a clock."""
+import glob
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,20 @@ import pytest
 if not os.environ.get("TESTS_ON_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
+from utils.files import ROOT
+
+# What the shell that starts the tests exports of the project's own variables is not for the tests.
+for script in glob.glob(os.path.join(glob.escape(ROOT), "**", "*.sh"), recursive=True):
+    with open(script, encoding="utf-8") as file:
+        for variable in re.findall(r"\b([A-Z_]+)=\$\{\1:-", file.read()):
+            os.environ.pop(variable, None)
+for variable in ("VENV", "CONDA_PREFIX", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL"):
+    os.environ.pop(variable, None)
+os.environ["VIRTUAL_ENV"] = sys.prefix
+
 from tests.helpers import Folder, run_script
 from tests.raw_server import CONTENT, META, REVIEWS
 from utils.data import raw_files
-from utils.files import ROOT
 from utils.results import PUBLISHED, RESULTS
 
 for python_variable in ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT"):  # scripts inherit them
@@ -69,7 +81,7 @@ def folder(tmp_path):
 @pytest.fixture
 def project(tmp_path):
     """A copy of the project, as an archive holds it: without the files that running it makes, and without git."""
-    copy = tmp_path / "project"
+    copy = tmp_path / "a [1] project"
     shutil.copytree(ROOT, str(copy), ignore=shutil.ignore_patterns(
         ".*", "__pycache__", "raw_data", "results", "results_*", "comparison", "save_path*", "dataset.pkl"))
     (copy / "results").mkdir()

@@ -29,6 +29,12 @@ def test_both_files_are_fetched_and_kept_gzipped(download):
     assert "\r" not in result.stderr and "\x1b" not in result.stderr and result.stdout == ""
 
 
+def test_an_interpreter_that_the_users_shell_names_is_not_the_projects(download):
+    with serving(CONTENT) as server:
+        result = download(server.base, PYTHON="/gone")
+    assert result.returncode == 0, result.stderr
+
+
 def test_an_interrupted_download_is_resumed_where_it_stopped(download):
     with serving(CONTENT, cut={"/" + REVIEWS: 10000}) as server:
         result = download(server.base)

@@ -45,8 +45,7 @@ class Command:
 
     def __init__(self, *arguments, folder=ROOT, **environment):
         self._arguments, self._folder = [str(argument) for argument in arguments], str(folder)
-        self._environment = dict(os.environ, VIRTUAL_ENV=sys.prefix, **environment)
-        self._environment.pop("CONDA_PREFIX", None)
+        self._environment = dict(os.environ, **environment)
 
     def start(self, log):
         return subprocess.Popen(self._arguments, cwd=self._folder, env=self._environment, stdout=log, stderr=log,

@@ -5,16 +5,13 @@
 #
 # A file that is there already, gzipped or not, is not fetched again. A download is kept as FILE.part until its
 # content has the known md5 sum. One that SKIP_CHECKSUM let through is verified by the next run that does not skip it.
-set -euo pipefail
+here=${BASH_SOURCE:-$0}
+. "${here%0_download_raw.sh}../utils/shell.sh" || return 1 2>/dev/null || exit 1
 
 RAW_DATA_URLS=${RAW_DATA_URLS:-http://snap.stanford.edu/data/amazon/productGraph/categoryFiles}  # tried in turn
 SKIP_CHECKSUM=${SKIP_CHECKSUM:-0}  # 1: take a file whatever its sum
-PYTHON=${PYTHON:-python3}  # its standard library is enough
 ATTEMPTS=20  # for one file from one address, as long as each brings it further
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ROOT=$(dirname "$here")
-. "$here/shell.sh"
 files=(reviews_Electronics_5.json.gz meta_Electronics.json.gz)
 
 size_of() { # FILE: its bytes, 0 where it is not there
@@ -57,7 +54,9 @@ unverified_mark() { echo "$folder/.$1.unverified"; } # FILE: what says that it w
 verify_later() {
   local wrong
   if [[ $SKIP_CHECKSUM == 1 || ! -e $(unverified_mark "$1") ]]; then return; fi
-  if [[ -e $folder/$1 ]]; then wrong=$("$PYTHON" "$here/data/raw_files.py" verify "$folder/$1" 2>&1) || fail "${wrong#error: }"; fi
+  if [[ -e $folder/$1 ]]; then
+    wrong=$("$PLAIN_PYTHON" "$ROOT/utils/data/raw_files.py" verify "$folder/$1" 2>&1) || fail "${wrong#error: }"
+  fi
   rm -f "$(unverified_mark "$1")"
 }
 
@@ -69,7 +68,7 @@ download() {
       resumed=$(size_of "$part")
       echo "$file: fetching from ${base%/}" >&2
       if ! fetch "${base%/}/$file" "$part"; then break; fi
-      if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PYTHON" "$here/data/raw_files.py" verify "$part" 2>&1); then
+      if [[ $SKIP_CHECKSUM == 1 ]] || wrong=$("$PLAIN_PYTHON" "$ROOT/utils/data/raw_files.py" verify "$part" 2>&1); then
         if [[ $SKIP_CHECKSUM == 1 ]]; then : > "$(unverified_mark "$file")"; else rm -f "$(unverified_mark "$file")"; fi
         mv -f "$part" "$folder/$file"
         return
@@ -88,7 +87,8 @@ download() {
 if (($# > 1)) || [[ ${1:-} == -* ]]; then fail "usage: 0_download_raw.sh [FOLDER]"; fi
 folder=${1:-${RAW_DATA:-$ROOT/raw_data}}
 command -v curl > /dev/null || fail "curl not found; install it, or put the files into $folder: ${files[*]}"
-command -v "$PYTHON" > /dev/null || fail "$PYTHON not found; install Python 3.7 or newer"
+find_python
+find_plain_python || fail "${BASE_PYTHON:-python3} is no Python 3.7 or newer; install one"
 read -r -d '' -a bases < <(printf '%s\0' "$RAW_DATA_URLS") || true
 if ((${#bases[@]} == 0)); then fail "RAW_DATA_URLS is empty; unset it, or set it to addresses"; fi
 mkdir -p "$folder" || fail "can't make the folder $folder; choose another"

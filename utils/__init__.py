@@ -26,6 +26,7 @@ Commands, python -m utils.<name>:
     digest.py            digests of what is prepared
 Plumbing:
     environment.py       what the environment may change
+    installation.py      what setup.sh has installed, and what is missing
     files.py             files that are whole or not there, errors of one line
     tf1.py               TensorFlow as the project uses it
     shell.sh             what the shell scripts share

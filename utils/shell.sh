@@ -1,4 +1,41 @@
-# Sourced by the shell scripts, which set ROOT, the project's folder, first: the interpreter, set-up, models, errors.
+# Sourced by the shell scripts before anything else: the shell that they run in, the interpreter, set-up, models, errors.
+# Sets ROOT, the project's folder.
+
+# This far any shell reads on.
+if [ -z "${BASH_VERSION:-}" ]; then
+  echo "error: the project's scripts are for bash; start them as they are, such as ./run.sh, or with bash run.sh" >&2
+  return 1
+fi
+if [ "${BASH_SOURCE[1]-$0}" != "$0" ]; then
+  echo "error: ${BASH_SOURCE[1]} is to be run, not sourced: bash ${BASH_SOURCE[1]}" >&2
+  return 1
+fi
+# -p: no functions, options and search paths from the environment; -v and -x, for looking into a script, stay.
+case $- in
+  *p*) ;;
+  *)
+    unset BASH_ENV POSIXLY_CORRECT
+    export -n SHELLOPTS BASHOPTS
+    exec bash -p"${-//[!vx]/}" -- "$0" "$@"
+    ;;
+esac
+set -euo pipefail
+unset GREP_OPTIONS TMOUT
+if [ ! -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
+if [ -z "${HOME:-}" ]; then  # Python and its packages would make a folder named ~, where the user has no entry in passwd
+  HOME=~
+  if [ ! -w "$HOME" ]; then HOME=${TMPDIR:-/tmp}; fi
+  export HOME
+fi
+# What a script tells those that it starts; from any other process the names are of something else.
+case ${STARTED_BY:-} in
+  "$$" | "$PPID") ;;
+  *) unset LOCKED_FOLDERS BEGUN_BY GOES_ON ;;
+esac
+export STARTED_BY=$$
+unset ENVIRONMENT PYTHON FOLDER VARIANT MODEL_LIST RANKS BEGAN_RESULTS
+ROOT=$(cd -- "${BASH_SOURCE[0]%shell.sh}.." && printf '%s/' "$PWD")  # the / keeps a line break at the name's end
+ROOT=${ROOT%/}
 
 # What a virtual environment's activation unsets, and what keeps `python -m` from the folder that it is run in.
 unset PYTHONHOME PYTHONSAFEPATH
@@ -14,20 +51,26 @@ find_python() {
   PYTHON=$ENVIRONMENT/bin/python
 }
 
-# True where the modules named can be imported.
-has_modules() {
-  [ -x "$PYTHON" ] && "$PYTHON" -c '
-import importlib.util, sys
-sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))' "$@"
+# Sets PLAIN_PYTHON to an interpreter for what needs the standard library alone: the environment's where it runs, else
+# BASE_PYTHON, else python3. False where that is none.
+find_plain_python() {
+  for PLAIN_PYTHON in "$PYTHON" "${BASE_PYTHON:-python3}"; do
+    if "$PLAIN_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; then return 0; fi
+  done
+  return 1
 }
 
-# Runs setup.sh where one of the modules that it installs is missing; arguments are setup.sh's.
+# installation COMMAND [ARGUMENT ...]: utils/installation.py of the environment, with its interpreter.
+installation() {
+  local command=$1
+  shift
+  "$PYTHON" "$ROOT/utils/installation.py" "$command" "$ENVIRONMENT" "$@"
+}
+
+# Runs setup.sh where something that it installs is missing; arguments are setup.sh's.
 ensure_setup() {
-  local modules="tensorflow tensorboard numpy pandas orjson tqdm matplotlib"
-  if [ "${1:-}" = --test ]; then modules="$modules pytest hypothesis ruff sklearn waitress"; fi
   find_python
-  # shellcheck disable=SC2086  # a list of words
-  has_modules $modules || "$ROOT/setup.sh" "$@"
+  { [ -x "$PYTHON" ] && installation is_set_up "$@" 2>/dev/null; } || "$ROOT/setup.sh" "$@"
 }
 
 # A line for each model, "NAME FOLDER [VARIANT]": each folder with model.py, and its variants model_<variant>.py (utils/models.py).
@@ -99,11 +142,13 @@ read_settings() {
 }
 
 # check_arguments [ARGUMENT ...]: ends the script unless the arguments are such as train.py, or infer.py, is to be given
-# by it. Sets RANKS where they ask for rankings, which are not measured.
+# by it. Sets RANKS where they ask for rankings, which are not measured. Nothing needs to be installed for it.
 check_arguments() {
   local status=0
   RANKS=
-  (cd "$ROOT" && "$PYTHON" -m utils.script_arguments "$(basename "$0")" "$MODEL_LIST" "$BATCH_SIZES" \
+  find_python
+  find_plain_python || return 0  # setup.sh says what is missing
+  (cd "$ROOT" && "$PLAIN_PYTHON" -m utils.script_arguments "$(basename "$0")" "$MODEL_LIST" "$BATCH_SIZES" \
     "$NUM_ACCELERATORS" "$@") || status=$?
   case $status in
     0) ;;
@@ -120,7 +165,8 @@ hold_lock() {
   shift
   case ${LOCKED_FOLDERS:-} in *":$folder:"*) return ;; esac
   export LOCKED_FOLDERS=${LOCKED_FOLDERS:-}:$folder:
-  exec "$PYTHON" "$ROOT/utils/runs/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
+  find_plain_python
+  exec "$PLAIN_PYTHON" "$ROOT/utils/runs/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
 }
 
 # begin_results COMMAND [ARGUMENT ...]: moves earlier results aside, unless the same command with the same arguments was
@@ -186,7 +232,7 @@ ensure_data() {
     folder=$ROOT/$FOLDER
     [ -e "$folder/dataset.pkl" ] && continue
     if [ ! -e "$ROOT/raw_data/remap.pkl" ]; then
-      if compgen -G "$ROOT/raw_data/reviews_Electronics*.json*" >/dev/null || [ -n "${RAW_DATA:-}" ]; then
+      if (cd "$ROOT/raw_data" && compgen -G "reviews_Electronics*.json*") >/dev/null 2>&1 || [ -n "${RAW_DATA:-}" ]; then
         "$ROOT/prepare_dataset.sh"
       else
         echo "No data has been prepared: using the small generated sample (./prepare_dataset.sh fetches the real data)."
