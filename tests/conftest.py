@@ -17,12 +17,13 @@ if not os.environ.get("TESTS_ON_GPU"):
 
 from utils.files import ROOT
 
-# What the shell that starts the tests exports of the project's own variables is not for the tests.
+# What the shell that starts the tests exports of these, and of the project's own variables, is not for the tests.
 for script in glob.glob(os.path.join(glob.escape(ROOT), "**", "*.sh"), recursive=True):
     with open(script, encoding="utf-8") as file:
         for variable in re.findall(r"\b([A-Z_]+)=\$\{\1:-", file.read()):
             os.environ.pop(variable, None)
-for variable in ("VENV", "CONDA_PREFIX", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL"):
+for variable in ("VENV", "CONDA_PREFIX", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "PYTHONIOENCODING", "PYTHONWARNINGS",
+                 "PYTHONINSPECT"):
     os.environ.pop(variable, None)
 os.environ["VIRTUAL_ENV"] = sys.prefix
 
@@ -30,9 +31,6 @@ from tests.helpers import Folder, run_script
 from tests.raw_server import CONTENT, META, REVIEWS
 from utils.data import raw_files
 from utils.results import PUBLISHED, RESULTS
-
-for python_variable in ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT"):  # scripts inherit them
-    os.environ.pop(python_variable, None)
 
 RAW = os.path.join(os.path.dirname(ROOT), "shared", "data", "amazon_beauty")
 

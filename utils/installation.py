@@ -256,6 +256,8 @@ def pip_variables():
     variables = {name: value for name, value in os.environ.items()
                  if not name.startswith("PIP_") or name in SOURCES_OF_PIP}
     variables.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")  # they hold against pip.conf, too
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        variables["PIP_NO_CACHE_DIR"] = "1"  # pip would warn of it
     return variables
 
 

@@ -24,7 +24,7 @@ unset GREP_OPTIONS TMOUT
 if [ ! -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
 if [ -z "${HOME:-}" ]; then  # Python and its packages would make a folder named ~, where the user has no entry in passwd
   HOME=~
-  if [ ! -w "$HOME" ]; then HOME=${TMPDIR:-/tmp}; fi
+  if [ ! -w "$HOME" ]; then HOME=/nonexistent; fi
   export HOME
 fi
 # What a script tells those that it starts; from any other process the names are of something else.
