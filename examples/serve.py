@@ -255,11 +255,14 @@ def serve(app, **options):
     return waitress.create_server(app, max_request_body_size=MAX_REQUEST, max_request_header_size=MAX_HEADER, **options)
 
 
-def positive(text):
-    """An argument type: a whole number of 1 or more."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("%s is less than 1" % text)
-    return int(text)
+def whole_number(low, high):
+    """An argument type: a whole number of `low` to `high`."""
+    def parse(text):
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError("%s is not in %d .. %d" % (text, low, high))
+        return int(text)
+    parse.__name__ = "whole number"  # argparse names the type where int() fails
+    return parse
 
 
 def main():
@@ -268,20 +271,21 @@ def main():
     parser.add_argument("folder", help="what export.py wrote: a folder of versions")
     parser.add_argument("--name", default="din", help="of the model, in the address (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8501, help="0: any that is free (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=4, help="requests worked on at a time; each may need the "
-                        "memory of --max_pairs (default: %(default)s)")
-    parser.add_argument("--max_pairs", type=positive, default=1 << 18, help="(history item, candidate) pairs of a "
-                        "request, padding included; the default takes DIN 0.4 GB (default: %(default)s)")
+    parser.add_argument("--port", type=whole_number(0, 65535), default=8501,
+                        help="0: any that is free (default: %(default)s)")
+    parser.add_argument("--threads", type=whole_number(1, 1000), default=4, help="requests worked on at a time; each "
+                        "may need the memory of --max_pairs (default: %(default)s)")
+    parser.add_argument("--max_pairs", type=whole_number(1, 1 << 40), default=1 << 18, help="(history item, candidate) "
+                        "pairs of a request, padding included; the default takes DIN 0.4 GB (default: %(default)s)")
     arguments = parser.parse_args()
 
     predictor = Predictor(arguments.folder, arguments.max_pairs)
     try:
         server = serve(application(arguments.name, predictor), host=arguments.host, port=arguments.port,
                        threads=arguments.threads)
-    except (OSError, ValueError, OverflowError) as error:  # taken, not this machine's, or none
+    except (OSError, ValueError) as error:  # taken, not this machine's, or none
         sys.exit("error: can't listen at %s:%d (%s); choose another --host or --port"
-                 % (arguments.host, arguments.port, error))
+                 % (arguments.host, arguments.port, getattr(error, "strerror", None) or error))
     for address in getattr(server, "effective_listen", None) or [(server.effective_host, server.effective_port)]:
         print("serving %s, version %d, at http://%s:%s" % ((arguments.name, predictor.version) + address), flush=True)
     server.run()  # until a signal, whose exception it takes for itself

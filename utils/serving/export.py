@@ -94,7 +94,7 @@ def padded_signature(model_class, tables, checked):
                 (tf.equal(users, tf.shape(items)[0]), "lengths and items are not of as many users"),
                 (tf.equal(users, tf.shape(candidates)[0]), "lengths and candidates are not of as many users"),
                 (tf.reduce_all(tf.logical_and(lengths >= 0, lengths <= tf.shape(items)[1])),
-                 "a length is not in 0 .. the number of a user's items, padding included")])
+                 "a length is negative or beyond the items of a user, padding included")])
         items, lengths, candidates, answered = _at_least_one(items, lengths, candidates)
         there = tf.logical_and(tf.sequence_mask(lengths, tf.shape(items)[1]), _known(items, item_count))  # [B, T]
         empty = tf.logical_not(tf.reduce_any(there, axis=1, keepdims=True))     # [B, 1]
@@ -114,17 +114,18 @@ def padded_signature(model_class, tables, checked):
 
 
 def _at_least_one(items, lengths, candidates):
-    """The inputs with a user and a candidate each, item 0, where they have none: ONNX Runtime fails without any.
+    """The inputs with a user and a candidate at least, item 0, as ONNX Runtime fails without any.
 
-    It also fails with inputs of unequal numbers of users, which here are laid side by side, in each format.
+    They are laid side by side, which is an error in each format where they are not of as many users. ONNX Runtime would
+    leave out one of no users, so each has a row more for that.
 
     Returns:
       items [B, T], lengths [B], candidates [B, C], and a function of logits [B, C] that gives those asked for.
     """
     width, shape = tf.shape(items)[1], tf.shape(candidates)
-    rows = tf.concat([tf.expand_dims(lengths, 1), items, candidates], axis=1)   # [B, 1 + T + C]
-    missing = tf.maximum(1 - shape, 0)
-    rows = tf.pad(rows, [[0, missing[0]], [0, missing[1]]])
+    rows = tf.concat([tf.pad(tf.expand_dims(lengths, 1), [[0, 1], [0, 0]]), tf.pad(items, [[0, 1], [0, 0]]),
+                      tf.pad(candidates, [[0, 1], [0, tf.maximum(1 - shape[1], 0)]])], axis=1)
+    rows = rows[:tf.maximum(shape[0], 1)]                                       # [B, 1 + T + C]
     return (rows[:, 1:1 + width], rows[:, 0], rows[:, 1 + width:],
             lambda logits: logits[:shape[0], :shape[1]])
 
@@ -158,7 +159,7 @@ def export(model_class, name, arguments):
                     try:
                         write_saved_model(folder, session, signatures)
                     except tf.errors.OpError as error:
-                        raise unwritable(path, _reason(error)) from None
+                        raise unwritable(path, _reason(error).split("; ")[-1]) from None  # without the file beside
                     extra = os.path.join(folder, "assets.extra")
                     with replacing(os.path.join(extra, "export.json"), "w") as file:
                         json.dump({"model": name, "dataset": dataset.name, "step": checkpoint.step,
