@@ -165,10 +165,11 @@ def int32_array(name, values, rank):
         array = np.array(None)
     if array.ndim != rank or not set(map(type, array.ravel().tolist())) <= {int}:
         raise BadRequest(400, "%s is not an array of whole numbers with %d axes and rows of one length" % (name, rank))
-    array, limits = array.astype(np.int64), np.iinfo(np.int32)
-    if array.size and not (limits.min <= array.min() and array.max() <= limits.max):
+    array = array.astype(np.int64)
+    narrow = array.astype(np.int32)
+    if (narrow != array).any():
         raise BadRequest(400, "%s has numbers beyond 32 bits" % name)
-    return array.astype(np.int32)
+    return narrow
 
 
 def posted(environ):
