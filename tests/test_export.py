@@ -1,5 +1,7 @@
 """What export.py writes gives infer.py's scores to those who load it without this project."""
 import csv
+import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,7 +16,7 @@ from tests.test_names import DATASET as NAMED
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
 from utils.commands import export_parser
-from utils.files import ROOT, UserError, new_folder
+from utils.files import ROOT
 from utils.models import model_class, names
 from utils.serving import export as exporting
 from utils.tf1 import tf
@@ -62,6 +64,7 @@ class Exporter:
 
     def __init__(self, path, name):
         self.folder, self.name = Folder(path / name, DATASET, model=name), name
+        self._runners = {}
         self.folder.train("--batch_size", 64, "--max_steps", 9)
 
     def __call__(self, *flags):
@@ -74,6 +77,24 @@ class Exporter:
 
     def version(self):
         return self.path("saved_model", str(max(versions(self.path("saved_model")))))
+
+    def runner(self, export_format):
+        """Exports once; returns the function of a signature's name and inputs that gives its outputs by name."""
+        if export_format not in self._runners:
+            self._runners[export_format] = self._run(export_format)
+        return self._runners[export_format]
+
+    def _run(self, export_format):
+        self("--format", export_format)
+        if export_format == "saved_model":
+            return functools.partial(run_saved_model, self.version())
+        if export_format == "frozen":
+            return functools.partial(run_frozen, self.path("frozen.pb"))
+        runtime = pytest.importorskip("onnxruntime", reason="pip install -r requirements/onnx.txt")
+        runtime.set_default_logger_severity(4)  # the errors that a test asks for
+        session = runtime.InferenceSession(self.path("padded.onnx"), providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in session.get_outputs()]
+        return lambda _, **inputs: dict(zip(outputs, session.run(outputs, inputs)))
 
     def expected(self, batch=BATCH):
         """(the logits of `batch`, the learned item biases)."""
@@ -130,10 +151,9 @@ def run_frozen(path, name, **inputs):
 
 
 def test_a_frozen_graph_gives_the_same_scores(exporter):
-    exporter("--format", "frozen")
     logits, _ = exporter.expected()
     for name, items in (("flat", BATCH.history), ("padded", PADDED)):
-        outputs = run_frozen(exporter.path("frozen.pb"), name, items=items, lengths=LENGTHS, candidates=CANDIDATES)
+        outputs = exporter.runner("frozen")(name, items=items, lengths=LENGTHS, candidates=CANDIDATES)
         np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6)
         np.testing.assert_allclose(outputs["probabilities"], sigmoid(logits), atol=1e-6)
 
@@ -159,13 +179,55 @@ def check_strange_answer(outputs, logits, bias):
     assert outputs["probabilities"][1, 4] == outputs["probabilities"][2, 0] == 0
 
 
-def test_the_padded_signature_answers_for_what_it_does_not_know(exporter):
-    exporter()
-    logits, bias = exporter.expected()
-    check_strange_answer(run_saved_model(exporter.version(), "padded", **strange_request()), logits, bias)
-    nothing = run_saved_model(exporter.version(), "padded", items=np.zeros((12, 0)), lengths=np.zeros(12),
-                              candidates=CANDIDATES)
+FORMATS = [("saved_model", "flat"), ("saved_model", "padded"), ("frozen", "flat"), ("frozen", "padded"),
+           pytest.param("onnx", "padded", marks=pytest.mark.skipif(
+               not importlib.util.find_spec("tf2onnx"), reason="pip install -r requirements/onnx.txt"))]
+
+
+@pytest.mark.parametrize("export_format, name", FORMATS[1:4:2] + FORMATS[4:])
+def test_the_padded_signature_answers_for_what_it_does_not_know(exporter, export_format, name):
+    run, (logits, bias) = exporter.runner(export_format), exporter.expected()
+    check_strange_answer(run(name, **strange_request()), logits, bias)
+    nothing = run(name, items=np.zeros((12, 0), np.int32), lengths=np.zeros(12, np.int32), candidates=CANDIDATES)
     np.testing.assert_allclose(nothing["logits"], bias[CANDIDATES], atol=1e-6)
+
+
+@pytest.mark.parametrize("export_format, name", FORMATS)
+def test_without_users_or_candidates_the_answer_is_empty(exporter, export_format, name):
+    run = exporter.runner(export_format)
+    for users, width, candidates in ((0, 3, 2), (0, 0, 2), (0, 0, 0), (2, 3, 0)):
+        items = np.ones(users * width if name == "flat" else (users, width), np.int32)
+        outputs = run(name, items=items, lengths=np.full(users, width, np.int32),
+                      candidates=np.ones((users, candidates), np.int32))
+        assert [values.shape for values in outputs.values()] == 2 * [(users, candidates)]
+
+
+def padded_request(lengths=(2, 1), items=((1, 2, 3), (4, 0, 0)), candidates=((5,), (6,))):
+    return {"lengths": np.array(lengths, np.int32), "items": np.array(items, np.int32),
+            "candidates": np.array(candidates, np.int32)}
+
+
+USERS, LENGTH = "lengths and (items|candidates) are not of as many users", "a length is negative or beyond the items"
+
+
+@pytest.mark.parametrize("change, error", [
+    ({"lengths": [2]}, USERS), ({"lengths": [2, 1, 1]}, USERS), ({"lengths": []}, USERS),
+    ({"items": [[1, 2, 3]]}, USERS), ({"items": np.zeros((0, 3))}, USERS),
+    ({"candidates": [[5]]}, USERS), ({"candidates": [[5], [6], [7]]}, USERS), ({"candidates": np.zeros((0, 3))}, USERS),
+    ({"lengths": [4, 1]}, LENGTH), ({"lengths": [2, -1]}, LENGTH), ({"lengths": [2, 2 ** 31 - 1]}, LENGTH)])
+def test_the_padded_signature_refuses_what_does_not_fit_and_where_it_has_no_errors_takes_the_nearest_length(
+        din, change, error):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=error):
+        din.runner("saved_model")("padded", **padded_request(**change))
+    for export_format in ("frozen", "onnx") if importlib.util.find_spec("tf2onnx") else ("frozen",):
+        run = din.runner(export_format)
+        if error == LENGTH:
+            nearest = dict(change, lengths=np.clip(change["lengths"], 0, 3))
+            np.testing.assert_array_equal(run("padded", **padded_request(**change))["logits"],
+                                          run("padded", **padded_request(**nearest))["logits"])
+        else:
+            with pytest.raises(Exception, match="(?i)concat"):
+                run("padded", **padded_request(**change))
 
 
 @pytest.mark.parametrize("change, error", [
@@ -176,29 +238,16 @@ def test_the_padded_signature_answers_for_what_it_does_not_know(exporter):
     ({"candidates": CANDIDATES[1:]}, "lengths and candidates are not of as many users"),
 ], ids=["item", "candidate", "empty", "lengths", "users"])
 def test_the_flat_signature_refuses_what_does_not_fit(din, change, error):
-    din()
     inputs = dict({"items": BATCH.history, "lengths": LENGTHS, "candidates": CANDIDATES}, **change)
     with pytest.raises(tf.errors.InvalidArgumentError, match=error):
-        run_saved_model(din.version(), "flat", **inputs)
+        din.runner("saved_model")("flat", **inputs)
 
 
-def test_onnx_gives_the_same_scores(exporter, tmp_path):
-    pytest.importorskip("tf2onnx", reason="pip install -r requirements/onnx.txt")
-    runtime = pytest.importorskip("onnxruntime", reason="pip install -r requirements/onnx.txt")
-    exporter("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
-    session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    logits, bias = exporter.expected()
-    plain = session.run(names, {"items": PADDED, "lengths": LENGTHS, "candidates": CANDIDATES})
-    np.testing.assert_allclose(plain[names.index("logits")], logits, atol=1e-5)
-    check_strange_answer(dict(zip(names, session.run(names, strange_request()))), logits, bias)
-
-
-def test_without_tf2onnx_it_says_what_to_install(din, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(UserError, match="tf2onnx is not installed; pip install -r requirements/onnx.txt"):
-        din("--format", "onnx", "--output", str(tmp_path / "model.onnx"))
-    assert not os.listdir(str(tmp_path))
+@pytest.mark.parametrize("export_format, name", FORMATS[4:])
+def test_onnx_gives_the_same_scores(exporter, export_format, name):
+    logits, _ = exporter.expected()
+    outputs = exporter.runner(export_format)(name, items=PADDED, lengths=LENGTHS, candidates=CANDIDATES)
+    np.testing.assert_allclose(outputs["logits"], logits, atol=1e-5)
 
 
 def test_the_items_names_come_along(din, tmp_path):
@@ -242,20 +291,3 @@ def test_exports_at_the_same_time_are_versions_of_their_own(tmp_path, din):
                                   stdout=subprocess.DEVNULL) for _ in range(3)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     assert versions(tmp_path) == [1, 2, 3]
-
-
-def test_an_export_that_fails_leaves_what_was_there(tmp_path, din):
-    with pytest.raises(KeyError):
-        with new_folder(str(tmp_path / "1")) as beside:
-            os.makedirs(beside)
-            raise KeyError
-    assert not os.listdir(str(tmp_path))
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "earlier").write_text("")
-    with pytest.raises(UserError, match="can't be written"):
-        with new_folder(str(tmp_path / "1")) as beside:
-            os.makedirs(beside)
-    assert os.listdir(str(tmp_path)) == ["1"] and os.listdir(str(tmp_path / "1")) == ["earlier"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't be written"):
-        din("--output", str(tmp_path / "file"))

@@ -117,3 +117,24 @@ def test_tables_with_the_same_values_are_one_and_their_memory_is_bounded(rows, m
         call, ops = copy_of(session, fetch, [ids, pairs], [number])
         assert call(*values) == pytest.approx(expected, rel=1e-6)
         assert (len(tf.local_variables()) - before, ops.count("Mul")) == (count, products)
+
+
+@pytest.mark.parametrize("shape, at_once", [([None], 1000), ([None, None], 600)], ids=["a table", "rows of pairs"])
+def test_a_table_is_computed_in_parts_and_rows_that_are_none_for_a_few_ids_alone(monkeypatch, shape, at_once):
+    monkeypatch.setattr(tables, "IDS_AT_ONCE", 1000)
+    counts = []
+
+    def count(rows):
+        counts.append(len(rows))
+        return rows
+    with tf.Graph().as_default(), Session() as session:
+        table = tf.get_variable("table", [5000, 3])
+        session.run(tf.global_variables_initializer())
+        ids = tf.placeholder(tf.int32, shape)
+        rows = tf.py_func(count, [tf.reshape(tf.gather(table, ids), [-1, 3])], tf.float32, stateful=False)
+        rows.set_shape([None, 3])
+        fetch, few = tf.tanh(rows), np.array([7, 4999]).reshape([-1] + [1] * (len(shape) - 1))
+        expected = session.run(fetch, {ids: few})
+        call, _ = copy_of(session, fetch, [ids], [], 5000)
+        np.testing.assert_allclose(call(few), expected, rtol=1e-6)
+    assert max(counts) == at_once

@@ -124,7 +124,8 @@ def export_parser(folder, description):
                         help="default: %(default)s")
     parser.add_argument("--output", help="a folder, in which a SavedModel is a version, one more than the highest "
                         "there, or a file (default: saved_model, frozen.pb or padded.onnx in the checkpoint's folder)")
-    parser.add_argument("--remap", help="raw_data/remap.pkl: the SavedModel then says what each item id stands for")
+    parser.add_argument("--remap", nargs="?", const="", metavar="FILE", help="the original ids, for the SavedModel to "
+                        "say what each item id stands for (FILE: raw_data/remap.pkl, where none is named)")
     return parser
 
 
@@ -213,6 +214,6 @@ def infer(folder, description):
 def export(folder, description):
     """The command `python export.py`."""
     arguments, name = _parsed(folder, export_parser(folder, description))
-    if arguments.remap and arguments.format != "saved_model":
+    if arguments.remap is not None and arguments.format != "saved_model":
         raise UserError("--remap goes with --format saved_model; see export.py --help")
     _call("serving.export.export", models.model_class(name), name, arguments)

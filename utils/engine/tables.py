@@ -6,6 +6,7 @@ import numpy as np
 from utils.engine.embeddings import gather_rows
 from utils.tf1 import tf
 
+IDS_AT_ONCE = 1 << 16  # to bound the memory of what a table is computed from
 MAX_BYTES = 1 << 30  # of tables; DIN's for a million items would have 1.2 GB
 SHAPING = ("ExpandDims", "Reshape", "Squeeze", "StridedSlice")  # what costs no more than a look-up
 
@@ -85,8 +86,12 @@ class Tables:
             return None
         every = np.arange(self._count, dtype=np.int32).reshape([-1] + [1] * (rank - 1))
         drawn = np.random.RandomState(0).randint(max(1, self._count - 1), size=[300] + [2] * (rank - 1), dtype=np.int32)
-        values, again = (self._session.run(tensor, {source: ids}) for ids in (every, drawn))
-        if values.shape[:rank] != every.shape or again.shape[:rank] != drawn.shape:
+        again = self._session.run(tensor, {source: drawn})
+        if again.shape[:rank] != drawn.shape:  # such as rows [B C, ...], of which all would take more than `size`
+            return None
+        blocks = np.array_split(every, -(-self._count // IDS_AT_ONCE))
+        values = np.concatenate([self._session.run(tensor, {source: ids}) for ids in blocks])
+        if values.shape[:rank] != every.shape:
             return None
         values = values.reshape([self._count] + shape[rank:])
         if not np.allclose(values[drawn], again, rtol=1e-4, atol=1e-6):

@@ -3,8 +3,6 @@ import contextlib
 import os
 import typing
 
-import numpy as np
-
 from utils.dataset import fingerprint
 from utils.engine.session import Session
 from utils.files import UserError
@@ -40,6 +38,9 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
     save_path, words = (named_checkpoint(save_path), None) if save_path else best_checkpoint(name, data)
     with tf.Graph().as_default():
         graph, step = make(), tf.train.get_or_create_global_step()
+        # In the graph: a variable that is fetched is copied, 2.3 GB for nine million items.
+        finite = {variable.op.name: tf.reduce_all(tf.math.is_finite(variable)) for variable in tf.global_variables()
+                  if variable.dtype.is_floating}
         with Session(config=session_config(num_accelerators, num_threads)) as session:
             checkpoints = Checkpoints(save_path, tf.train.Saver())
             with checkpoints.held():
@@ -49,10 +50,10 @@ def restored(make, name, dataset, save_path, num_accelerators=1, num_threads=1):
                     check_run(run, save_path)
                     check_identity(run, {"model": name, "dataset_fingerprint": data}, save_path)
                 checkpoints.restore(session, BEST)
-            for variable in tf.global_variables():
-                if not np.isfinite(session.run(variable)).all():
+            for variable, is_finite in session.run(finite).items():
+                if not is_finite:
                     raise UserError("the checkpoint in %s has values in %s that are not finite; train again: python "
-                                    "train.py" % (save_path, variable.op.name))
+                                    "train.py" % (save_path, variable))
             checkpoint = Checkpoint(save_path, int(session.run(step)), run, data)
             if words:
                 log("checkpoint: %s, step %d, %s" % (os.path.relpath(save_path), checkpoint.step, words))
