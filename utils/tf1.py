@@ -56,3 +56,8 @@ if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):  # from 
     # bits: logits are then off by up to 1.5e-4.
     tf.config.experimental.enable_tensor_float_32_execution(False)
 tf.enable_resource_variables()  # a read sees the value of its step, however the step's operations are ordered
+
+
+def reason_of(error):
+    """What `error` says, in one line: TensorFlow says it before the node's name, 2.x after other lines."""
+    return (str(error).split("\n\t [[")[0].strip().splitlines() or [type(error).__name__])[-1]

@@ -14,15 +14,10 @@ import shutil
 
 from utils.files import UserError, plain_path, replacing, set_aside, sync, sync_all, unwritable
 from utils.runs.locks import waited_for
-from utils.tf1 import tf
+from utils.tf1 import reason_of, tf
 
 BEST, LATEST = "ckpt", "latest"
 STATE = "state.json"
-
-
-def _reason(error):
-    """Why a session's call raised `error`: TensorFlow says so before the node's name, 2.x after other lines."""
-    return str(error).split("\n\t [[")[0].splitlines()[-1]
 
 
 def _check_shapes(graph, shapes):
@@ -82,7 +77,7 @@ class Checkpoints:
             sync_all(beside)
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise unwritable(self.save_path, _reason(error)) from None
+            raise unwritable(self.save_path, reason_of(error)) from None
         with self.held():
             os.rename(beside, self._path(".ready"))
             sync(self.save_path)
@@ -121,7 +116,7 @@ class Checkpoints:
                 self._saver.restore(session, plain)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
-                            % (path, _reason(error).replace(plain, path))) from None
+                            % (path, reason_of(error).replace(plain, path))) from None
 
     def finish(self):
         """Marks the run as finished, with its row written."""
