@@ -58,6 +58,6 @@ if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):  # from 
 tf.enable_resource_variables()  # a read sees the value of its step, however the step's operations are ordered
 
 
-def reason_of(error):
+def tf_reason(error):
     """What `error` says, in one line: TensorFlow says it before the node's name, 2.x after other lines."""
     return (str(error).split("\n\t [[")[0].strip().splitlines() or [type(error).__name__])[-1]

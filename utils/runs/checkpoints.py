@@ -14,7 +14,7 @@ import shutil
 
 from utils.files import UserError, plain_path, replacing, set_aside, sync, sync_all, unwritable
 from utils.runs.locks import waited_for
-from utils.tf1 import reason_of, tf
+from utils.tf1 import tf, tf_reason
 
 BEST, LATEST = "ckpt", "latest"
 STATE = "state.json"
@@ -77,7 +77,7 @@ class Checkpoints:
             sync_all(beside)
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise unwritable(self.save_path, reason_of(error)) from None
+            raise unwritable(self.save_path, tf_reason(error)) from None
         with self.held():
             os.rename(beside, self._path(".ready"))
             sync(self.save_path)
@@ -116,7 +116,7 @@ class Checkpoints:
                 self._saver.restore(session, plain)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError("checkpoint %s does not fit or is damaged (%s); train again: python train.py"
-                            % (path, reason_of(error).replace(plain, path))) from None
+                            % (path, tf_reason(error).replace(plain, path))) from None
 
     def finish(self):
         """Marks the run as finished, with its row written."""

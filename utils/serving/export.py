@@ -29,7 +29,7 @@ from utils.files import ROOT, UserError, make_folder, new_folder, plain_path, re
 from utils.runs.locks import waited_for
 from utils.runs.log import log
 from utils.serving.restore import restored
-from utils.tf1 import reason_of, tf
+from utils.tf1 import tf, tf_reason
 
 OPSET = 15  # of ONNX
 MAX_GRAPH = (1 << 31) - 1  # bytes of a GraphDef and of an ONNX model: protobuf's limit
@@ -159,7 +159,7 @@ def export(model_class, name, arguments):
                     try:
                         write_saved_model(folder, session, signatures)
                     except tf.errors.OpError as error:
-                        raise unwritable(path, reason_of(error).split("; ")[-1]) from None  # without the file beside
+                        raise unwritable(path, tf_reason(error).split("; ")[-1]) from None  # without the file beside
                     extra = os.path.join(folder, "assets.extra")
                     with replacing(os.path.join(extra, "export.json"), "w") as file:
                         json.dump({"model": name, "dataset": dataset.name, "step": checkpoint.step,
@@ -206,7 +206,7 @@ def converting(export_format):
         yield
     except Exception as error:
         raise UserError("the model can't be written as %s (%s); export a SavedModel: --format saved_model"
-                        % (export_format, reason_of(error))) from None
+                        % (export_format, tf_reason(error))) from None
 
 
 def next_version(folder):
@@ -252,7 +252,7 @@ def onnx_converter():
     except Exception as error:  # of several kinds, where the versions don't go together
         missing = isinstance(error, ImportError) and error.name == "tf2onnx"
         raise UserError("tf2onnx %s; it needs Python 3.10 or newer: pip install -r %s" % (
-            "is not installed" if missing else "can't be used (%s)" % reason_of(error),
+            "is not installed" if missing else "can't be used (%s)" % tf_reason(error),
             os.path.relpath(os.path.join(ROOT, "requirements", "onnx.txt")))) from None
     return convert.from_graph_def
 
