@@ -28,16 +28,24 @@ check_version() {
   esac
 }
 
-# True where there is an environment: a Python of its own, which runs.
+# True where there is an environment: a Python of its own, which runs. Else PROBLEM says what that says.
 has_environment() {
-  "$PYTHON" -c 'import os, sys; sys.exit(not os.path.samefile(sys.prefix, sys.argv[1]))' "$ENVIRONMENT" 2>/dev/null
+  PROBLEM=$("$PYTHON" -c 'import os, sys
+if not os.path.samefile(sys.prefix, sys.argv[1]):
+  sys.exit("it is that of " + sys.prefix)' "$ENVIRONMENT" 2>&1) && return 0
+  PROBLEM=${PROBLEM%%$'\n'*}
+  PROBLEM=${PROBLEM#*: line *: }  # bash's own words
+  return 1
 }
 
 # True where setup.sh has made the environment, if not always to its end.
 is_made_here() { [ -e "$ENVIRONMENT/.made_by_setup" ]; }
 
-# Makes the folder of the environment, with the mark that it is setup.sh's; fails where no environment can be made.
-claim_folder() {
+# True where nothing is in the environment's place.
+is_free() { [ -z "$(ls -A "$ENVIRONMENT" 2>/dev/null)" ]; }
+
+# Fails where no environment can be made.
+check_base_python() {
   check_version "$BASE_PYTHON" "install Python 3.7 to 3.13 and name it, for example BASE_PYTHON=python3.11 ./setup.sh"
   "$BASE_PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$BASE_PYTHON has no module venv or ensurepip; install it (Debian and Ubuntu: apt install python3-venv), or" \
@@ -45,50 +53,60 @@ claim_folder() {
   case $ENVIRONMENT in
     *:* | *$'\n'*) fail "an environment's path has no ':' and no line break, as $ENVIRONMENT has; $elsewhere" ;;
   esac
-  { mkdir -p "$ENVIRONMENT" && : >"$ENVIRONMENT/.made_by_setup"; } 2>/dev/null ||
-    fail "$ENVIRONMENT can't be written; $elsewhere"
 }
 
-# Puts back what was there before the environment was to be made anew, where that came to no end.
-put_back() {
-  [ -d "$earlier" ] || return 0
-  rm -rf "$ENVIRONMENT"/*
-  mv "$earlier"/* "$ENVIRONMENT" && rmdir "$earlier"
+# True where the environment is there and whole.
+is_whole() { has_environment && installation check "$build" 2>/dev/null; }
+
+# Puts back the environment in whose place another was to be made, where that is not whole. Each step is a rename, so
+# that a set-up that is killed in between is settled by the next one.
+settle() {
+  [ -e "$aside/earlier" ] || return 0
+  if is_made_here && ! is_whole; then
+    mv "$ENVIRONMENT" "$aside/unfinished"
+  fi
+  if is_free; then
+    rmdir "$ENVIRONMENT" 2>/dev/null || true
+    mv "$aside/earlier" "$ENVIRONMENT"
+  fi
+  rm -rf "$aside/unfinished" "$aside/earlier"
 }
 
 find_python
-earlier=$ENVIRONMENT/.earlier
+aside=$ENVIRONMENT.setup   # set-up's lock, and what it puts aside
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then build=gpu; else build=cpu; fi
 
-# .venv, or another .venv* in the project, is setup.sh's to make anew where its Python is gone; others are the user's.
-case $ENVIRONMENT in "$ROOT"/.venv*) in_project=1 ;; *) in_project= ;; esac
-if ! has_environment && ! is_made_here; then
-  if [ -z "$in_project" ]; then
-    [ -n "${VENV:-}" ] || fail "the active environment has no $PYTHON that runs; deactivate it or mend it"
-    [ -z "$(ls -A "$ENVIRONMENT" 2>/dev/null)" ] || fail "$ENVIRONMENT has files, but no bin/python of its own; $elsewhere"
-  fi
-  claim_folder
+if ! is_made_here && [ ! -e "$aside/earlier" ] && ! has_environment; then
+  [ "$ENVIRONMENT" = "$ROOT/.venv" ] || [ -n "${VENV:-}" ] ||
+    fail "the active environment has no $PYTHON that runs ($PROBLEM); deactivate it or mend it"
+  is_free || fail "$ENVIRONMENT has files, but no Python of its own that runs ($PROBLEM); mend or remove it, or $another"
+  check_base_python
+  is_new=1
 fi
-
-if is_made_here; then
+if [ -n "${is_new:-}" ] || is_made_here || [ -e "$aside/earlier" ]; then
   find_plain_python || check_version "$BASE_PYTHON" "$another"
-  hold_lock "$ENVIRONMENT" "$@"
-  put_back
-  if ! has_environment || ! installation check "$build" 2>/dev/null; then
-    claim_folder
-    if [ -n "$(ls "$ENVIRONMENT")" ]; then
-      echo "$ENVIRONMENT is not whole, or not for this place, Python and device; it is made anew."
-      { mkdir "$earlier" && mv "$ENVIRONMENT"/* "$earlier"; } || fail "$ENVIRONMENT can't be emptied; remove it"
-      trap put_back EXIT
-    fi
+  mkdir -p "$aside" 2>/dev/null || fail "$ENVIRONMENT can't be written; $elsewhere"
+  hold_lock "$aside" "$@"
+  rm -rf "$aside/unfinished"
+  settle
+  if is_made_here && ! is_whole; then
+    check_base_python
+    echo "$ENVIRONMENT is not whole, or not for this place, Python and device; it is made anew."
+    mv "$ENVIRONMENT" "$aside/earlier" || fail "$ENVIRONMENT can't be moved; remove it"
+    trap settle EXIT
+  fi
+  if is_free; then
+    { mkdir -p "$ENVIRONMENT" && : >"$ENVIRONMENT/.made_by_setup"; } 2>/dev/null ||
+      fail "$ENVIRONMENT can't be written; $elsewhere"
     "$BASE_PYTHON" -m venv "$ENVIRONMENT" >&2 || fail "$BASE_PYTHON can't make an environment in $ENVIRONMENT"
   fi
-elif [ -n "$in_project" ] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+elif [[ $ENVIRONMENT == "$ROOT"/.venv* ]] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
   "$PYTHON" -m ensurepip >/dev/null 2>&1 || true  # installation.py says it
 fi
 check_version "$PYTHON" "deactivate or remove that environment, or $another"
 installation install "$build" "$@"
-rm -rf "$earlier"
+trap - EXIT
+rm -rf "$aside"
 
 cd "$ROOT"
 "$PYTHON" -m utils.towers

@@ -39,13 +39,17 @@ if __name__ == "__main__":
     for ending in (signal.SIGINT, signal.SIGTERM):  # before TensorFlow, which takes seconds to load
         signal.signal(ending, stop)
 
-import numpy as np
-import tensorflow.compat.v1 as tf
-import waitress.channel
-import waitress.parser
-import waitress.utilities
-from tensorflow.core.framework import types_pb2
+try:
+    import numpy as np
+    import tensorflow.compat.v1 as tf
+    import waitress.channel
+    import waitress.parser
+    import waitress.utilities
+    from tensorflow.core.framework import types_pb2
+except ImportError as error:
+    sys.exit("error: %s; install TensorFlow, NumPy and what requirements/serve.txt has" % error)
 
+tf.logging.set_verbosity(tf.logging.ERROR)
 if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):  # else an A100's logits are off by 1.5e-4
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
@@ -117,6 +121,8 @@ class Predictor:
         columns = request["inputs"] if "inputs" in request else columns_of(request["instances"])
         if not isinstance(columns, dict) or set(columns) != INPUTS:
             raise BadRequest(400, "signature %s has the inputs %s" % (name, ", ".join(sorted(ranks))))
+        if "instances" in request and ranks["items"] == 1:
+            raise BadRequest(400, "signature %s takes no rows; send \"inputs\"" % name)
         arrays = {name: int32_array(name, columns[name], rank) for name, rank in ranks.items()}
         pairs = (arrays["items"].size + arrays["lengths"].size) * arrays["candidates"].shape[1]
         if pairs > self._max_pairs:
@@ -173,7 +179,8 @@ def int32_array(name, values, rank):
     except ValueError:  # rows of different lengths, by NumPy's version
         array = np.array(None)
     if array.ndim != rank or not set(map(type, array.ravel().tolist())) <= {int}:
-        raise BadRequest(400, "%s is not an array of whole numbers with %d axes and rows of one length" % (name, rank))
+        raise BadRequest(400, "%s is not an array of whole numbers with %d axes%s"
+                         % (name, rank, "; pad its rows to one length" if rank > 1 else ""))
     array = array.astype(np.int64)
     narrow = array.astype(np.int32)
     if (narrow != array).any():
@@ -183,8 +190,8 @@ def int32_array(name, values, rank):
 
 def posted(environ):
     """The JSON that a request has for a body, which may be gzipped."""
-    body, coding = environ["wsgi.input"].read(), environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
-    if coding == "gzip":
+    body, coding = environ["wsgi.input"].read(), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if coding in ("gzip", "x-gzip"):
         packed = zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
             body = packed.decompress(body, MAX_REQUEST)
@@ -194,7 +201,7 @@ def posted(environ):
             raise BadRequest(413, "the request unpacks to more than %d bytes" % MAX_REQUEST)
         if not packed.eof:
             raise BadRequest(400, "the gzipped request is cut off")
-    elif coding != "identity":
+    elif coding not in ("", "identity"):
         raise BadRequest(415, "the request is encoded as %.80s; send it plain or gzipped" % coding)
     try:
         # Twelve characters of a longer number are beyond 32 bits, too; a million digits would take a minute.
@@ -292,7 +299,7 @@ def main():
     predictor = Predictor(arguments.folder, arguments.max_pairs)
     try:
         server = serve(application(arguments.name, predictor), host=arguments.host, port=arguments.port,
-                       threads=arguments.threads)
+                       threads=arguments.threads, connection_limit=1000, channel_timeout=60)  # seconds without a word
     except (OSError, ValueError) as error:  # taken, not this machine's, or none
         sys.exit("error: can't listen at %s:%d (%s); choose another --host or --port"
                  % (arguments.host, arguments.port, getattr(error, "strerror", None) or error))

@@ -130,7 +130,7 @@ TABLE = [  # (the case, command, the bad files, the line that it ends with)
      "error: raw/" + META + ", line 1: the item has no category" + MEND),
     ("a file is empty", "convert", reviews(), "error: raw/" + REVIEWS + " is empty" + FETCH),
     ("reviews.pkl is truncated", "remap", lambda made: {"reviews.pkl": made["reviews.pkl"][:99]},
-     "error: reviews.pkl can't be read (pickle data was truncated); run utils/1_convert_pd.py"),
+     "error: reviews.pkl can't be read (pickle data was truncated); remove it, then run ./prepare_dataset.sh again"),
     ("remap.pkl is truncated", "build", lambda made: {"remap.pkl": made["remap.pkl"][:99]},
      "error: remap.pkl can't be read (pickle data was truncated); run ./prepare_dataset.sh to make it"),
     ("remap.pkl is of another version", "build", {"remap.pkl": pickle.dumps({}) * 4},
@@ -224,7 +224,7 @@ def test_a_folder_that_can_not_be_written(folder, command, flag, output):
     folder.write({"file": b""})
     before = folder.read()
     assert folder.error_of(command, flag, folder(output)) == (
-        "error: file/in can't be written (Not a directory); make room there, or choose another folder")
+        "error: file/in can't be written (Not a directory); choose another place")
     assert folder.read() == before
 
 
@@ -266,7 +266,7 @@ def test_results_that_can_not_take_the_rows_are_refused_before_the_work(folder, 
     folder.write({"file": b"", "other/" + name: b"of,another,version\n1,2,3\n"})
     before = folder.read()
     assert folder.error_of(command, "--results", folder("file/in")) == (
-        "error: file/in can't be written (Not a directory); make room there, or choose another folder")
+        "error: file/in can't be written (Not a directory); choose another place")
     assert folder.error_of(command, "--results", folder("other")) == (
         "error: other/%s has other columns than this version writes; move it away" % name)
     assert folder.read() == before

@@ -289,6 +289,9 @@ def test_what_platforms_write_has_its_one_meaning(monkeypatch, text, index):
     (config({"worker": [TWO[0]] * 2}), "TF_CONFIG has an address twice; give each worker its own"),
     (config({"worker": ["a:1", "b"]}), "TF_CONFIG has the address 'b'; write it as host:port"),
     (config({"worker": ["a:1", "b:70000"]}), "TF_CONFIG has the address 'b:70000'; write it as host:port"),
+    (config({"worker": ["/a:1", "b:2"]}), "TF_CONFIG has the address '/a:1'; write it as host:port"),
+    (config({"worker": ["a:\uff11", "b:2"]}), "TF_CONFIG has the address 'a:\\uff11'; write it as host:port"),
+    (config({"worker": ["a:1", "\ud800:2"]}), "TF_CONFIG has the address '\\ud800:2'; write it as host:port"),
 ])
 def test_a_tf_config_that_is_wrong_is_one_line(monkeypatch, text, error):
     monkeypatch.setenv("TF_CONFIG", text)

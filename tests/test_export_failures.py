@@ -50,7 +50,7 @@ def test_a_file_for_a_folder_or_the_reverse_is_seen_before_the_checkpoint_is_loo
 @pytest.mark.parametrize("output", ["file/below", "/proc/below"], ids=["a file", "a folder that takes none"])
 def test_a_place_that_can_not_be_written_is_named(din, place, export_format, output):
     line = line_of(din, "--format", export_format, "--output", output)
-    assert "can't be written (" in line and line.endswith("; make room there, or choose another folder")
+    assert "can't be written (" in line and line.endswith("; choose another place")
 
 
 @pytest.fixture
@@ -96,10 +96,10 @@ def test_what_a_library_raises_is_one_line(din, place, monkeypatch):
         "the model can't be written as onnx (and more); export a SavedModel: --format saved_model")
 
     def save(self):
-        raise tf.errors.ResourceExhaustedError(None, None, "the disk is full\n\t [[node save]]")
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\n\t [[node save]]")
     monkeypatch.setattr(tf.saved_model.Builder, "save", save)
     line = line_of(din, "--output", "folder")
-    assert line.endswith("1 can't be written (the disk is full); make room there, or choose another folder")
+    assert line.endswith("1 can't be written (No space left on device); make room there, or choose another folder")
 
 
 @pytest.mark.parametrize("raised, what", [

@@ -1,11 +1,13 @@
 """Where files are written: through links, into devices and pipes, with the permissions of what they replace."""
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from utils.files import UserError, check_writable, replacing, set_aside
+from utils.files import ROOT, UserError, check_writable, replacing, set_aside
 
 
 def write(path, content="new"):
@@ -54,6 +56,19 @@ def test_a_pipe_is_written_not_replaced(tmp_path):
     write(path)
     reader.join()
     assert content == ["new"] and stat.S_ISFIFO(os.stat(str(path)).st_mode) and os.listdir(str(tmp_path)) == ["pipe"]
+
+
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_what_the_output_goes_to_is_written_itself(tmp_path, mode):
+    """`--output /dev/stdout`, and standard output a file, with the lines that were printed before and after."""
+    path = tmp_path / "log.txt"
+    path.write_text("earlier\n")
+    code = ("from utils.files import replacing\nprint('before')\n"
+            "with replacing('/dev/stdout', 'w') as file:\n    file.write('rows\\n')\nprint('after')")
+    with path.open(mode) as output:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=output, check=True)
+    assert path.read_text() == ("earlier\n" if mode == "a" else "") + "before\nrows\nafter\n"
+    assert os.listdir(str(tmp_path)) == ["log.txt"]
 
 
 def test_a_device_is_written_not_replaced(tmp_path):

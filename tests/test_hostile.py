@@ -57,7 +57,7 @@ CURVES = (",".join(CURVES_COLUMNS) + "\r\n").encode()
 
 UNREADABLE = "original.pkl can't be read (%s); run python build_dataset.py to make it"
 NO_DATA = "original.pkl does not hold a data set (%s); run python build_dataset.py to make it"
-NOT_REVIEWS = "reviews.pkl can't be read (%s); run utils/1_convert_pd.py"
+NOT_REVIEWS = "reviews.pkl can't be read (%s); remove it, then run ./prepare_dataset.sh again"
 MUCH = "it asks for more memory than a file of its size may"
 TRUNCATED, UNKNOWN = "pickle data was truncated", "it has an instruction that these files do not need, at byte %d"
 SIZE = "it holds an array whose data are not of its size, or not of one axis"

@@ -51,6 +51,13 @@ def test_without_locks_the_runs_on_one_machine_are_kept_out_and_a_warning_names_
     acquire(path).close()
 
 
+def test_where_the_temporary_folder_has_no_locks_either_there_are_none(lockless, monkeypatch, capsys):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(lockless))
+    with acquire(str(lockless / ".lock")), waited_for(str(lockless / ".csv.lock")):
+        assert capsys.readouterr().err == "warning: the file system of %s has no locks; start nothing else there\n" % (
+            lockless)
+
+
 def test_without_locks_models_that_are_trained_side_by_side_still_wait_for_each_other(lockless, tmp_path):
     with waited_for(str(lockless / ".csv.lock")):
         name, = os.listdir(str(tmp_path / "temporary"))

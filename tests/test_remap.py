@@ -114,7 +114,7 @@ def test_files_that_do_not_fit_are_an_error_and_remap_pkl_stays(folder, reviews)
     remap_id.remap_files(str(folder))
     before = (folder / "remap.pkl").read_bytes()
     dump_parts(str(folder / "reviews.pkl"), reviews)
-    with pytest.raises(UserError, match="don't fit together; run utils/1_convert_pd.py"):
+    with pytest.raises(UserError, match="don't fit together; remove them, then run ./prepare_dataset.sh again"):
         remap_id.remap_files(str(folder))
     assert (folder / "remap.pkl").read_bytes() == before
 

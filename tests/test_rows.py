@@ -255,6 +255,10 @@ def test_fewer_epochs_than_are_done_are_refused(folder):
     (lambda saved: saved["run"]["parts"][-1].update(eval_every=7), "another command: its eval_every is 7, not 1000"),
     (lambda saved: saved.update(curve=[]), "state.json in .* is damaged"),
     (lambda saved: saved["state"].update(step_seconds={"x": 1}), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(step_seconds={"1": 10 ** 30}), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(recommendations=10 ** 400), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(best_gauc=5), "state.json in .* is damaged"),
+    (lambda saved: saved["state"].update(accelerator_seconds=-1e300), "state.json in .* is damaged"),
     (lambda saved: saved["state"].update(step=10 ** 6), "is of step 1000000, after the last")])
 def test_a_script_says_why_it_does_not_go_on_with_a_run(folder, capfd, change, reason):
     folder.train(*FLAGS, "--max_steps", 5)

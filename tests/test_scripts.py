@@ -178,14 +178,16 @@ def test_variables_that_are_not_what_they_must_be_are_an_error_before_anything_i
     ("run.sh", ["--dataset", "x"], {},
      "run.sh gives --dataset to training alone; run ./train.sh and ./infer.sh with it"),
     ("run.sh", ["--lr", "fast"], {"MODELS": "all"},
-     "argument --lr: invalid positive_float value: 'fast'; see train.py --help"),
+     "argument --lr: invalid positive_float value: 'fast'; see ./run.sh --help"),
     ("infer.sh", ["--top_k", 5, "--output", "x.csv"], {"BATCH_SIZES": "64 128", "MODELS": "din pnn"},
      "--output is one file, and there are 4 rankings; leave it out, and each is in its checkpoint's folder, or give "
      "one of MODELS and one of BATCH_SIZES"),
     ("infer.sh", ["--top_k", 5, "--num_ads", 7], {},
      "--num_ads does not go with --top_k, which ranks the whole catalogue; leave one of them out"),
     ("infer.sh", ["--top", 5], {"NUM_ACCELERATORS": "2"},
-     "NUM_ACCELERATORS is 2, and --top_k ranks on one accelerator; leave one of them out")])
+     "NUM_ACCELERATORS is 2, and --top_k ranks on one accelerator; leave one of them out"),
+    ("infer.sh", [], {"MODELS": "pnn din_dice", "BATCH_SIZES": "64"},
+     "no checkpoint of pnn at batch size 64; train first: MODELS=pnn BATCH_SIZES=64 ./train.sh")])
 def test_arguments_that_a_script_can_not_pass_on_are_an_error_before_anything_is_moved(
         project, script, flags, environment, error):
     (project / "results" / "results_infer.csv").write_text("earlier\n")
@@ -197,9 +199,10 @@ def test_arguments_that_a_script_can_not_pass_on_are_an_error_before_anything_is
 
 def test_help_is_the_commands_and_moves_nothing(project):
     (project / "results" / "results_infer.csv").write_text("earlier\n")
-    for script, command in (("run.sh", "train.py"), ("train.sh", "train.py"), ("infer.sh", "infer.py")):
+    for script, flag in (("run.sh", "--lr"), ("train.sh", "--lr"), ("infer.sh", "--top_k")):
         done = run(project, "./" + script, "--help")
-        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: %s " % command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("usage: ./%s " % script) and flag in done.stdout
     assert (project / "results" / "results_infer.csv").read_text() == "earlier\n"
 
 

@@ -66,7 +66,7 @@ def with_row(**changes):
     return {"instances": [ROWS[0], dict(ROWS[1], **changes)]}
 
 
-WHOLE = " is not an array of whole numbers with %d axes and rows of one length"
+WHOLE = " is not an array of whole numbers with %d axes"
 MALFORMED_REQUESTS = [  # (request, the error that it gets)
     (b"", "the request is not JSON"), (b"{", "the request is not JSON"), (b"\xff\xfe", "the request is not JSON"),
     (b"[" * 100000, "the request is not JSON"), ([], "the request is not an object with either"),
@@ -78,7 +78,8 @@ MALFORMED_REQUESTS = [  # (request, the error that it gets)
     (with_inputs(signature=False), "no signature False; there are flat"),
     ({"inputs": {"items": [[1]]}}, "signature serving_default has the inputs candidates, items, lengths"),
     (with_inputs(users=[1]), "signature padded has the inputs candidates, items, lengths"),
-    (with_inputs(items=[[1, 2], [3]]), "items" + WHOLE % 2), (with_inputs(items=[1, 2]), "items" + WHOLE % 2),
+    (with_inputs(items=[[1, 2], [3]]), "items" + WHOLE % 2 + "; pad its rows to one length"),
+    (with_inputs(items=[1, 2]), "items" + WHOLE % 2),
     (with_inputs(items=0), "items" + WHOLE % 2), (with_inputs(items=[[[1]]]), "items" + WHOLE % 2),
     (with_inputs(lengths=[1.5, 1]), "lengths" + WHOLE % 1), (with_inputs(lengths=[2.0, 1]), "lengths" + WHOLE % 1),
     (with_inputs(lengths=[True, 1]), "lengths" + WHOLE % 1), (with_inputs(lengths=None), "lengths" + WHOLE % 1),
@@ -98,7 +99,7 @@ MALFORMED_REQUESTS = [  # (request, the error that it gets)
     ({"instances": [[1]]}, "an instance is not an object with candidates, items, lengths"),
     ({"instances": [ROWS[0], {}]}, "an instance is not an object with candidates, items, lengths"),
     (with_row(items=[3]), "items" + WHOLE % 2), (with_row(lengths=[1]), "lengths" + WHOLE % 1),
-    ({"signature_name": "flat", "instances": ROWS}, "items" + WHOLE % 1),
+    ({"signature_name": "flat", "instances": ROWS}, "signature flat takes no rows; send \"inputs\""),
 ]
 
 

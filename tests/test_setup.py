@@ -33,7 +33,7 @@ for name, version in wanted:
         continue
     if os.environ.get("NETWORK") == "none":
         sys.exit("ERROR: no network")
-    for earlier in glob.glob("%s/%s-*.dist-info" % (site, name)):
+    for earlier in glob.glob("%s/%s-*.dist-info" % (glob.escape(site), name)):
         os.rmdir(earlier)
     os.mkdir("%s/%s-%s.dist-info" % (site, name, version))
     if os.environ.get("NETWORK") == "killed":
@@ -282,7 +282,9 @@ def test_an_environment_of_the_users_gets_the_pinned_versions_where_it_has_no_te
 
 
 @pytest.mark.parametrize("damage, error", [
-    (remove_python, "the active environment has no {0}/bin/python that runs; deactivate it or mend it"),
+    (remove_python,
+     "the active environment has no {0}/bin/python that runs ({0}/bin/python: No such file or directory); deactivate "
+     "it or mend it"),
     (remove_pip,
      "{0} has no pip that works; install it ({0}/bin/python -m ensurepip), or name another environment, for example "
      "VENV=.venv-new ./setup.sh"),
@@ -319,9 +321,52 @@ def test_a_folder_that_is_no_environment_is_left_alone(copy, tmp_path):
     folder.mkdir()
     (folder / "file").write_text("the user's")
     assert copy.error(VENV=str(folder)) == (
-        "%s has files, but no bin/python of its own; name another folder, for example VENV=/tmp/venv ./setup.sh"
-        % folder)
+        "%s has files, but no Python of its own that runs (%s/bin/python: No such file or directory); mend or remove "
+        "it, or name another, for example VENV=.venv-new ./setup.sh" % (folder, folder))
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("place", [".venv", ".venvs/mine"])
+def test_an_environment_of_the_users_whose_python_is_gone_is_never_taken_for_the_projects(copy, tmp_path, place):
+    folder = copy.make_environment(tmp_path / "user")
+    (folder / "notes").write_text("the user's")
+    (copy.folder / place).parent.mkdir(exist_ok=True)
+    (copy.folder / place).symlink_to(folder)
+    pythons = {path: os.readlink(str(path)) for path in (folder / "bin").glob("python*")}
+    remove_python(folder)
+    assert copy.error(VENV=place).startswith("%s has files, but no Python of its own" % (copy.folder / place))
+    for path, target in pythons.items():
+        path.unlink()
+        path.symlink_to(target)
+    damage_module(copy.set_up(VIRTUAL_ENV=str(folder)) and folder)
+    assert copy.run("./setup.sh", VIRTUAL_ENV=str(folder)).returncode == 0
+    assert (folder / "notes").read_text() == "the user's"
+
+
+def killer(folder, tool, call, is_done):
+    """A PATH whose `tool` kills the script that calls it for the `call`-th time, once that is done, or before."""
+    folder.mkdir()
+    (folder / tool).write_text(
+        '#!/bin/sh\necho >>"{0}/calls"\n[ $(wc -l <"{0}/calls") = {1} ] || exec /bin/{2} "$@"\n{3}kill -9 $PPID\n'
+        .format(folder, call, tool, '/bin/%s "$@"\n' % tool if is_done else ""))
+    (folder / tool).chmod(0o755)
+    return "%s:%s" % (folder, os.environ["PATH"])
+
+
+@pytest.mark.parametrize("tool, call, is_done", [
+    ("mkdir", 3, True), ("mv", 1, False), ("mv", 1, True), ("mv", 2, True), ("mv", 3, True), ("rm", 2, True)])
+def test_set_ups_that_are_killed_at_any_step_are_settled_by_the_next_one(copy, tmp_path, tool, call, is_done):
+    copy.set_up()
+    list_two_versions(copy.environment)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n"%s" "$@" || exit\n[ "$2" != venv ] || kill -9 $PPID\n' % copy.base_python)
+    python.chmod(0o755)
+    assert copy.run("./setup.sh", BASE_PYTHON=str(python)).returncode == -9
+    done = copy.run("./setup.sh", PATH=killer(tmp_path / "killer", tool, call, is_done))
+    assert done.returncode == -9, done
+    copy.set_up()
+    assert versions(copy.environment) == dict.fromkeys(MODULES["base"], "1.0")
+    assert not (copy.folder / ".venv.setup").exists()
 
 
 def test_a_path_that_no_environment_can_have_is_an_error(copy, tmp_path):

@@ -59,9 +59,9 @@ def test_a_script_that_another_takes_the_results_of_is_given_up_and_said_to_be(p
     other = run(project, "./train.sh", "--max_steps", 1, **dict(INTERRUPTED, BATCH_SIZES="64"))
     lines = other.stdout.splitlines()
     assert lines[0].startswith("earlier results are in results_")
-    assert lines[1] == "train.sh, which was interrupted, is given up: what it did is there, too"
+    assert lines[1] == "train.sh had not come to its end; what it made is there, too"
     again = run(project, "./train.sh", **INTERRUPTED)
-    assert again.stdout.startswith("earlier results are in results_") and "given up" not in again.stdout
+    assert again.stdout.startswith("earlier results are in results_") and "to its end" not in again.stdout
     assert "starting from the beginning" not in again.stdout, "there is nothing to go on with, and nothing wrong"
 
 

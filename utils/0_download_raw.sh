@@ -96,9 +96,9 @@ folder=$(cd "$folder" && pwd)
 
 for file in "${files[@]}"; do
   name=${file%%_*}_Electronics
-  if (cd "$folder" && { compgen -G "$name*.json" || compgen -G "$name*.json.gz"; }) > /dev/null; then
+  if there=$(cd "$folder" && { compgen -G "$name*.json" || compgen -G "$name*.json.gz"; }); then
     verify_later "$file"
-    echo "$file: there already" >&2
+    echo "$there: there already" >&2
   else
     download "$file"
   fi

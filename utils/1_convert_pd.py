@@ -335,7 +335,8 @@ def _read_sample(raw_folder):
 
 def _folder_name(raw_folder):
     """Returns the name of data that are neither published nor generated: that of their folder."""
-    name = _plain_name(os.path.basename(os.path.realpath(raw_folder))) or "unnamed"  # the root folder has no name
+    path = os.fsencode(os.path.realpath(raw_folder)).decode("utf-8", "replace")  # the same name in every locale
+    name = _plain_name(os.path.basename(path)) or "unnamed"  # the root folder has no name
     return "unverified_" + name if name.lower() == PUBLISHED or name.lower().startswith(SAMPLE) else name
 
 

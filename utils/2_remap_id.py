@@ -20,7 +20,7 @@ from utils.data.pickles import dump_parts, load_parts, source_of
 from utils.data.raw_files import KINDS, read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
-_REMEDY = "run utils/1_convert_pd.py"
+_REMEDY = "remove it, then run ./prepare_dataset.sh again"
 
 
 def remap(reviews, meta):
@@ -68,7 +68,7 @@ def remap_files(folder, if_needed=False):
     mark, output = os.path.join(folder, "source.json"), os.path.join(folder, "remap.pkl")
     source = read_mark(mark)
     if source is None:
-        raise UserError("%s not found; %s" % (mark, _REMEDY))
+        raise UserError("%s not found; run utils/1_convert_pd.py" % mark)
     try:
         made_from = {name: source[name] for name in ("dataset", "md5")}
         if type(made_from["dataset"]) is not str:
@@ -78,8 +78,8 @@ def remap_files(folder, if_needed=False):
         (reviews,), (meta,) = (load_parts(os.path.join(folder, kind + ".pkl"), _REMEDY) for kind in KINDS)
         parts = remap(reviews, meta)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; %s"
-                        % (folder, _REMEDY)) from None
+        raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; remove them, then run "
+                        "./prepare_dataset.sh again" % folder) from None
     dump_parts(output, list(parts) + [made_from])
     return parts[2]
 

@@ -5,6 +5,7 @@
 | MPLBACKEND, MATPLOTLIBRC | removed: plots go into PNG files, in the project's look (reports/plots.py) |
 | TQDM_* | removed: the bars are the project's, and a value that tqdm can't take ends the import |
 | PYTHONSAFEPATH | removed, for commands that a command starts with `-m` in the project's folder |
+| PYTHONINSPECT, PYTHONHOME | removed by the shell scripts (shell.sh) |
 | PYTHONWARNINGS=error, -W error | the warnings are shown, and end nothing: libraries have some |
 | PYTHONIOENCODING, LC_ALL, a code page | the output's encoding; letters that it lacks are escaped (`\\u4e2d`) |
 | standard output or error that is closed | nowhere |
@@ -17,7 +18,7 @@
 | TF_ENABLE_ONEDNN_OPTS, ONEDNN_MAX_CPU_ISA, TF_XLA_FLAGS | the user's; as they change sums, the rows name them |
 | TF_NUM_INTRAOP_THREADS, OMP_NUM_THREADS, PYTHONHASHSEED | the user's: a run on a CPU gives the same with any |
 | HOME, TMPDIR, MPLCONFIGDIR, XDG_* | not needed: another folder does, without a warning; with none, one line |
-| others, such as PYTHONPATH, PYTHONINSPECT, TERM, COLUMNS, TZ, FONTCONFIG_* | the user's |
+| others, such as PYTHONPATH, TERM, COLUMNS, TZ, FONTCONFIG_* | the user's |
 """
 import logging
 import os

@@ -25,8 +25,10 @@ class UserError(Exception):
 
 
 def unwritable(path, reason):
-    """The UserError that says why `path` can't be written."""
-    return UserError("%s can't be written (%s); make room there, or choose another folder" % (path, reason))
+    """The UserError that says why `path` can't be written; `reason` is the system's text, or has it."""
+    lacks_room = any(os.strerror(number) in reason for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return UserError("%s can't be written (%s); %s" % (
+        path, reason, "make room there, or choose another folder" if lacks_room else "choose another place"))
 
 
 @contextlib.contextmanager
@@ -71,6 +73,9 @@ def run_main(main):
     except BrokenPipeError:  # the reader of the output has left, as `head` does; Python must not flush to it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except UnicodeEncodeError as error:
+        sys.exit("error: %s can't be in a file's name in this locale, whose encoding is %s; set LC_ALL=C.UTF-8"
+                 % (ascii(error.object[error.start:error.end]), error.encoding))
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
         message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error))
         sys.exit("error: %s" % message)  # sys.exit prints a string to standard error and exits with 1
@@ -88,16 +93,17 @@ def replacing(path, mode="wb", **open_options):
 
     Where the block raises, the file beside is removed and `path` stays as it was. Files beside of killed processes are
     removed as well: nobody holds their locks any more. The new file has the permissions of the one that it replaces. A
-    link is followed; what is no file, such as a device or a pipe, is written itself. Raises UserError where `path`
-    can't be written.
+    link is followed; what is no file, such as a device or a pipe, is written itself, and so is this process's output.
+    Raises UserError where `path` can't be written.
     """
     path = os.path.abspath(path)
     place = os.path.realpath(path)
     make_folder(os.path.dirname(place))
     with writing(path):
         before = _status(path)
-        if before and not stat.S_ISREG(before.st_mode):
-            with open(path, mode, **open_options) as output:
+        written_itself = _written_itself(path, before)
+        if written_itself is not None:
+            with open(written_itself, mode, **open_options) as output:
                 yield output
             return
         handle, beside = _open_beside(place)
@@ -120,6 +126,21 @@ def _status(path):
         return os.stat(path)
     except FileNotFoundError:
         return None
+
+
+def _written_itself(path, before):
+    """What to open where `path`, of the os.stat `before`, is not to be replaced: a descriptor, or the path; else None.
+
+    The descriptor is a copy of that of this process's output, where `path` is that, as /dev/stdout is.
+    """
+    if before is None:
+        return None
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that has no descriptor
+            if os.path.samestat(before, os.fstat(stream.fileno())):
+                stream.flush()
+                return os.dup(stream.fileno())
+    return None if stat.S_ISREG(before.st_mode) else path
 
 
 def _set_permissions(file, before):

@@ -30,6 +30,7 @@ FLAGS = {"train": TRAINING + ("profile",),
 PLACES = {"train": MACHINE, "infer": MACHINE + ("trained_on",), "curves": MACHINE}
 UNKNOWN_CHECKPOINT = ("checkpoint_step", "gauc", "auc")  # what tells one from others whose training is not known either
 STEADILY = "steady"  # in the column `duration`: until the figure is
+TOO_LARGE = 10 ** 15  # no figure of this benchmark is
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # an evaluation, in a curve
 
 # New columns go to the end: others' scripts read the first ones by their places.
@@ -140,6 +141,8 @@ def _read_csv(path, columns, fewest=None):
     """
     if not os.path.exists(path):
         return []
+    if not os.path.isfile(path):
+        raise UserError("%s is no file; move it away" % path)
     rows = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
@@ -200,7 +203,7 @@ def _is_figure(column, text):
     if column in KEY:
         return text.isdecimal() and int(text) > 0
     try:
-        return 0 <= float(text) < 1e15  # nothing in this benchmark is as large
+        return 0 <= float(text) < TOO_LARGE
     except ValueError:
         return False
 

@@ -27,8 +27,8 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
       num_accelerators: on which it does.
 
     Raises:
-      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets; or TF_CONFIG
-        names several workers.
+      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets; TF_CONFIG names
+        several workers; or a checkpoint to infer with is missing.
       SystemExit: one is --help, which is answered.
     """
     if len(workers_and_index()[0]) > 1:
@@ -39,7 +39,7 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
         place = models.place_of(name)
         folder, infers = os.path.join(ROOT, place.folder), script == "infer.sh"
         parser = infer_parser(folder, "") if infers else train_parser(folder, "", *models.training_flags(name))
-        parser.prog = "infer.py" if infers else "train.py"
+        parser.prog = "./" + script
         arguments, given = parser.parse_args(words), given_flags(parser, words)
         for flag, variable in VARIABLES.items():
             if flag in given:
@@ -51,7 +51,7 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
         for flag, place_of_files in FOLDERS.items():
             if flag in given:
                 raise UserError("%s sets --%s, to %s; leave it out, or run %s itself"
-                                % (script, flag, place_of_files, parser.prog))
+                                % (script, flag, place_of_files, "infer.py" if infers else "train.py"))
         if script == "run.sh" and "dataset" in given:
             raise UserError("run.sh gives --dataset to training alone; run ./train.sh and ./infer.sh with it")
         if "profile" in given and int(os.environ.get("NUM_WORKERS") or 1) > 1:
@@ -68,7 +68,20 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
             if "output" in given and count > 1:
                 raise UserError("--output is one file, and there are %d rankings; leave it out, and each is in its "
                                 "checkpoint's folder, or give one of MODELS and one of BATCH_SIZES" % count)
+    if script == "infer.sh":
+        for name in names:
+            check_checkpoints(name, batch_sizes)
     return ranks
+
+
+def check_checkpoints(name, batch_sizes):
+    """Raises UserError where training of the model `name` at one of `batch_sizes` has left no checkpoint."""
+    for batch_size in batch_sizes:
+        folder = os.path.join(models.place_of(name).save_path, "batch_" + batch_size)
+        # The second is that of a run that was killed while its files were being moved (runs/checkpoints.py).
+        if not any(os.path.exists(os.path.join(folder, index)) for index in ("ckpt.index", ".ready/ckpt.index")):
+            raise UserError("no checkpoint of %s at batch size %s; train first: MODELS=%s BATCH_SIZES=%s ./train.sh"
+                            % (name, batch_size, name, batch_size))
 
 
 def main():

@@ -20,7 +20,7 @@ case $- in
     ;;
 esac
 set -euo pipefail
-unset GREP_OPTIONS TMOUT
+unset GREP_OPTIONS TMOUT FUNCNEST
 if [ ! -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
 if [ -z "${HOME:-}" ]; then  # Python and its packages would make a folder named ~, where the user has no entry in passwd
   HOME=~
@@ -37,8 +37,9 @@ unset ENVIRONMENT PYTHON FOLDER VARIANT MODEL_LIST RANKS BEGAN_RESULTS
 ROOT=$(cd -- "${BASH_SOURCE[0]%shell.sh}.." && printf '%s/' "$PWD")  # the / keeps a line break at the name's end
 ROOT=${ROOT%/}
 
-# What a virtual environment's activation unsets, and what keeps `python -m` from the folder that it is run in.
-unset PYTHONHOME PYTHONSAFEPATH
+# What a virtual environment's activation unsets, what keeps `python -m` from the folder that it is run in, and what has a
+# script wait for its user.
+unset PYTHONHOME PYTHONSAFEPATH PYTHONINSPECT
 
 fail() { echo "error: $*" >&2; exit 1; }
 

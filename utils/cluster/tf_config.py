@@ -87,7 +87,8 @@ def _read(text):
 
 def host_and_port(address):
     """(host, port) of "host:port", an IPv6 host in brackets; raises UserError where it is not written so."""
-    match = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})$", address)
+    match = re.match(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z_][0-9A-Za-z_.-]*)):(?P<port>[0-9]{1,5})\Z",
+                     address)
     if not match or not 0 < int(match.group("port")) < 65536:
-        raise UserError("TF_CONFIG has the address %r; write it as host:port" % address)
+        raise UserError("TF_CONFIG has the address %a; write it as host:port" % address)
     return match.group("v6") or match.group("host"), int(match.group("port"))

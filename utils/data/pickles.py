@@ -252,6 +252,8 @@ def load_parts(path, remedy, frame=_pandas_frame):
     """
     parts = []
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+            raise OSError("it is no file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size:

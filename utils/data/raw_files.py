@@ -27,6 +27,7 @@ LINE_LIMIT = 16 << 20  # bytes; a real line has thousands, and a record may take
 MARK_LIMIT = 64 << 10  # bytes of a sample.json or source.json; a real one has hundreds
 LINES_AT_ONCE = 256 << 10  # bytes; few enough for lines and their records to stay in the processor's cache
 _BLOCK = 8 << 20  # bytes; large, as the reading thread must win the interpreter lock a few times for each block
+_PACKED = 32 << 10  # bytes unpacked at a time: after each gzip member those that follow it are copied
 _GZIP = 16 + zlib.MAX_WBITS  # header and trailer of gzip, its checksum included
 _GZIPPED, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"  # what a gzip file begins with, and UTF-8 text of some programs
 _HEAD = 512  # bytes, enough to tell what a file is
@@ -193,7 +194,7 @@ def _with_head(blocks):
 def _unpacked(blocks):
     """Yields the content of the blocks of a gzip file, in blocks; several gzip members may follow each other."""
     unpacker = zlib.decompressobj(_GZIP)
-    for packed in blocks:
+    for packed in (block[start:start + _PACKED] for block in blocks for start in range(0, len(block), _PACKED)):
         while packed:
             if unpacker.eof:
                 packed = packed.lstrip(b"\0")  # a gzip file may be padded with zeros

@@ -1,9 +1,7 @@
 """Which run it is: the columns that name it, and the values that a checkpoint must share with it to be resumed."""
-import numpy as np
-
 from utils.dataset import fingerprint
 from utils.files import UserError
-from utils.results import MACHINE, POINT, machine_of
+from utils.results import MACHINE, POINT, TOO_LARGE, machine_of
 from utils.runs.steady import Durations
 from utils.tf1 import tf
 
@@ -109,23 +107,24 @@ def check_run(run, save_path):
 def check_same_script(run, arguments, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, is of the same command as `arguments`."""
     flags = dict(run, eval_every=run.get("parts", [{}])[-1].get("eval_every"))
-    difference = _difference(flags, {flag: getattr(arguments, flag) for flag in ("epochs", "max_steps", "eval_every")})
-    if difference:
+    for _, difference in _differences(
+            flags, {flag: getattr(arguments, flag) for flag in ("epochs", "max_steps", "eval_every")}):
         raise UserError("the checkpoint in %s is of another command: %s" % (save_path, difference))
 
 
-def _difference(run, expected):
-    """The first value in which `run` differs from `expected`, in words; None where there is none."""
-    return next(("its %s is %s, not %s" % (key, run.get(key), value) for key, value in expected.items()
-                 if run.get(key) != value), None)
+def _differences(run, expected):
+    """Yields the values in which `run` differs from `expected`: (name, in words)."""
+    for name, value in expected.items():
+        if run.get(name) != value:
+            yield name, "its %s is %s, not %s" % (name, run.get(name), value)
 
 
 def check_identity(run, expected, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, has the values of `expected`."""
-    difference = _difference(run, expected)
-    if difference:
-        raise UserError("the checkpoint in %s is of another run: %s; give its flags, or another --save_path"
-                        % (save_path, difference))
+    for name, difference in _differences(run, expected):
+        remedy = ("train on this data, or give the --dataset that it was trained on" if name == "dataset_fingerprint"
+                  else "give its flags, or another --save_path")
+        raise UserError("the checkpoint in %s is of another run: %s; %s" % (save_path, difference, remedy))
 
 
 def fresh_state():
@@ -149,8 +148,9 @@ def check_state(saved, fresh, save_path):
         value = state[name]
         if type(fresh[name]) is dict:
             return Durations.are_counts(value)
-        return value is fresh[name] is None or type(value) is int or (
-            type(value) is float and np.isfinite(value) and type(fresh[name]) is not int)
+        low, high = (-1, 1) if "auc" in name else (0, TOO_LARGE)
+        is_number = type(value) is int or type(value) is float and type(fresh[name]) is not int
+        return value is fresh[name] is None or is_number and low <= value <= high
 
     def is_point(point):
         return type(point) is dict and set(point) == set(POINT) and all(

@@ -21,20 +21,19 @@ def acquire(path):
 
     Raises UserError where another process holds it, or it can't be written. Where the named process is gone, its
     children, which hold the lock too, are given PATIENCE to end: a killed command can be started again at once.
-    On a file system without locks the lock is one of this machine alone, of which a warning says so.
+    On a file system without locks the lock is one of this machine alone, or none where its temporary folder has none
+    either, of which a warning says so.
     """
     folder = os.path.dirname(path) or "."
     make_folder(folder)
     with writing(path):
         file = _open(path)
-    if file.name != path:
-        print("warning: the file system of %s has no locks; start nothing else there from another machine" % folder,
-              file=sys.stderr)
+    has_lock = _has_lock(file)
+    if file.name != path or has_lock is None:
+        print("warning: the file system of %s has no locks; start nothing else there%s"
+              % (folder, "" if has_lock is None else " from another machine"), file=sys.stderr)
     deadline = time.monotonic() + PATIENCE
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+    while has_lock is False:
         file.seek(0)
         holder = file.read().strip()
         runs = _runs(holder)
@@ -43,6 +42,7 @@ def acquire(path):
             raise UserError("process %s is at work in %s; wait until it has ended" % (
                 holder if runs else "%s is gone, but one that it started" % holder, folder))
         time.sleep(0.02)
+        has_lock = _has_lock(file)
     with writing(path):
         file.truncate(0)
         file.write("%d\n" % os.getpid())
@@ -53,16 +53,23 @@ def acquire(path):
 def _open(path):
     """Opens the lock `path`, or on a file system without locks one for it in this machine's temporary folder."""
     file = open(path, "a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # held by another process
-        pass
-    except OSError:  # Lustre and some NFS, as they are often mounted
+    if _has_lock(file) is None:  # Lustre and some NFS, as they are often mounted
         file.close()
         digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
         place = os.path.join(tempfile.gettempdir(), "%d-%s.lock" % (os.getuid(), digest))
         return open(os.open(place, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "a+")
     return file
+
+
+def _has_lock(file):
+    """Takes the lock of an open file where nobody holds it; returns whether it is taken, None where it has none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
 
 
 def _runs(process_id):

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from utils.results import STEADY
+from utils.results import STEADY, TOO_LARGE
 
 WARM_UP_STEPS = 10  # of a training, each time it is started
 FEWEST_STEPS = 10   # without which there is no steady figure
@@ -47,7 +47,8 @@ class Durations:
     def are_counts(value):
         """Whether `value` may be the `counts` of durations."""
         return type(value) is dict and all(
-            type(count) is int and count > 0 and re.match(r"-?[0-9]{1,4}\Z", name) for name, count in value.items())
+            type(count) is int and 0 < count < TOO_LARGE and re.match(r"-?[0-9]{1,4}\Z", name)
+            for name, count in value.items())
 
 
 def steady_columns(recommendations, p10, p50, p90):

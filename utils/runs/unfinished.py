@@ -61,8 +61,8 @@ def begin(folder, command, settings):
     if old_results:
         print("earlier results are in %s" % os.path.relpath(old_results))
     if command != "infer":  # what other scripts have done has been moved
-        for other in marks:
-            print("%s.sh, which was interrupted, is given up: what it did is there, too" % other)
+        for other in marks if old_results else ():
+            print("%s.sh had not come to its end; what it made is there, too" % other)
         marks = {}
     for mark in marks.values():
         mark["done"] = [step for step in mark["done"] if step[0] == "train"]

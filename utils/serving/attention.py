@@ -46,7 +46,8 @@ class ShownAttention:
         self._weights, self._logits = graph.attention_weights(batch), graph.score(batch)[0]  # [T, 2], [2]
 
     def _named(self, item):
-        return "%s  %s" % (self._names.asins[item], self._names.categories[self._dataset.cate_list[item]])
+        name = "%s  %s" % (self._names.asins[item], self._names.categories[self._dataset.cate_list[item]])
+        return "".join(letter if letter.isprintable() else " " for letter in name)
 
     def lines(self):
         """The lines that are printed."""
