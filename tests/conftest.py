@@ -22,8 +22,8 @@ for script in glob.glob(os.path.join(glob.escape(ROOT), "**", "*.sh"), recursive
     with open(script, encoding="utf-8") as file:
         for variable in re.findall(r"\b([A-Z_]+)=\$\{\1:-", file.read()):
             os.environ.pop(variable, None)
-for variable in ("VENV", "CONDA_PREFIX", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "PYTHONIOENCODING", "PYTHONWARNINGS",
-                 "PYTHONINSPECT"):
+for variable in ("VENV", "CONDA_PREFIX", "STARTED_BY", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "PYTHONIOENCODING",
+                 "PYTHONWARNINGS", "PYTHONINSPECT"):
     os.environ.pop(variable, None)
 os.environ["VIRTUAL_ENV"] = sys.prefix
 

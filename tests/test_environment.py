@@ -85,13 +85,13 @@ def test_commands_that_a_command_starts_see_the_project():
 
 def test_the_shell_scripts_see_their_own_python_and_the_project(project):
     done = run(project, "./infer.sh", "--help", PYTHONSAFEPATH="1", PYTHONHOME="/dev/null")
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: infer.py ")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: ./infer.sh ")
 
 
 @pytest.mark.parametrize("text", ["{}", config({"chief": ["a:1"]}, "chief", "0")])
 def test_the_scripts_run_where_tf_config_names_no_other_worker(project, text):
     done = run(project, "./train.sh", "--help", TF_CONFIG=text)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: train.py ")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: ./train.sh ")
 
 
 def test_a_tensorflow_that_can_not_be_loaded_is_one_line(tmp_path):

@@ -20,7 +20,7 @@ from utils.data.pickles import dump_parts, load_parts, source_of
 from utils.data.raw_files import KINDS, read_mark
 from utils.files import ROOT, Parser, UserError, run_main
 
-_REMEDY = "remove it, then run ./prepare_dataset.sh again"
+_CONVERT = "%s not found; run utils/1_convert_pd.py"
 
 
 def remap(reviews, meta):
@@ -46,6 +46,12 @@ def remap(reviews, meta):
     return frame, cate_list, counts, (asin_key, cate_key, revi_key)
 
 
+def _load(path):
+    if not os.path.exists(path):
+        raise UserError(_CONVERT % path)
+    return load_parts(path, "remove it, then run ./prepare_dataset.sh again")  # while it is there it counts as made
+
+
 def _texts(values):
     """Returns the list of `values`; raises `TypeError` unless all are text: to look others up may take for ever."""
     values = list(values)
@@ -68,14 +74,14 @@ def remap_files(folder, if_needed=False):
     mark, output = os.path.join(folder, "source.json"), os.path.join(folder, "remap.pkl")
     source = read_mark(mark)
     if source is None:
-        raise UserError("%s not found; run utils/1_convert_pd.py" % mark)
+        raise UserError(_CONVERT % mark)
     try:
         made_from = {name: source[name] for name in ("dataset", "md5")}
         if type(made_from["dataset"]) is not str:
             raise TypeError
         if if_needed and source_of(output) == made_from:
             return None
-        (reviews,), (meta,) = (load_parts(os.path.join(folder, kind + ".pkl"), _REMEDY) for kind in KINDS)
+        (reviews,), (meta,) = (_load(os.path.join(folder, kind + ".pkl")) for kind in KINDS)
         parts = remap(reviews, meta)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError("%s: reviews.pkl, meta.pkl and source.json don't fit together; remove them, then run "
