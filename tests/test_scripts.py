@@ -279,7 +279,7 @@ def test_inference_before_training_says_to_train_first(project):
     done = run(project, "./infer.sh", BATCH_SIZES="64")
     assert done.returncode == 1
     assert done.stderr.startswith("error: no checkpoint ")
-    assert done.stderr.rstrip().endswith("train first: python train.py")
+    assert done.stderr.rstrip().endswith("train first: MODELS=din BATCH_SIZES=64 ./train.sh")
 
 
 @pytest.mark.parametrize("script", ["./train.sh", "./infer.sh", "./run.sh"])
@@ -325,7 +325,7 @@ def test_prepared_steps_are_skipped_and_another_data_set_makes_all_anew(project)
 def test_each_model_folder_works_as_the_readme_says(project):
     write_datasets(project)
     done = run(project, "bash", "-c",
-               "cd deepFM && %s train.py --batch_size 64 --epochs 1 > log.txt 2>&1" % sys.executable)
+               "cd deepFM && '%s' train.py --batch_size 64 --epochs 1 > log.txt 2>&1" % sys.executable)
     assert done.returncode == 0
     log = (project / "deepFM" / "log.txt").read_text()
     assert "\ntest_gauc: " in "\n" + log and "\nEpoch 0 DONE\tCost time: " in log, log  # TensorFlow 2.20 greets before

@@ -27,8 +27,8 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
       num_accelerators: on which it does.
 
     Raises:
-      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets; TF_CONFIG names
-        several workers; or a checkpoint to infer with is missing.
+      UserError: an argument is unknown, has a bad value or no effect, or is one that the script sets; or TF_CONFIG
+        names several workers.
       SystemExit: one is --help, which is answered.
     """
     if len(workers_and_index()[0]) > 1:
@@ -68,20 +68,7 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
             if "output" in given and count > 1:
                 raise UserError("--output is one file, and there are %d rankings; leave it out, and each is in its "
                                 "checkpoint's folder, or give one of MODELS and one of BATCH_SIZES" % count)
-    if script == "infer.sh":
-        for name in names:
-            check_checkpoints(name, batch_sizes)
     return ranks
-
-
-def check_checkpoints(name, batch_sizes):
-    """Raises UserError where training of the model `name` at one of `batch_sizes` has left no checkpoint."""
-    for batch_size in batch_sizes:
-        folder = os.path.join(models.place_of(name).save_path, "batch_" + batch_size)
-        # The second is that of a run that was killed while its files were being moved (runs/checkpoints.py).
-        if not any(os.path.exists(os.path.join(folder, index)) for index in ("ckpt.index", ".ready/ckpt.index")):
-            raise UserError("no checkpoint of %s at batch size %s; train first: MODELS=%s BATCH_SIZES=%s ./train.sh"
-                            % (name, batch_size, name, batch_size))
 
 
 def main():
