@@ -274,6 +274,12 @@ def test_bad_input_is_one_error_and_what_was_there_stays(tmp_path, name):
     assert read(tmp_path / "out") == before
 
 
+def test_a_gzip_file_of_many_members_is_read_in_few_blocks(tmp_path):
+    """A block is handed from thread to thread, which takes longer than to unpack a small one."""
+    (tmp_path / "many.gz").write_bytes(gzip.compress(b"\n") * 1000)
+    assert list(raw_files.RawFile(str(tmp_path / "many.gz"))) == [b"\n" * 1000]
+
+
 def test_a_damaged_gzip_file_is_an_error(tmp_path):
     packed = bytearray(gzip.compress(GOOD_REVIEWS))
     packed[-6] ^= 1  # in the checksum

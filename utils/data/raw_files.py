@@ -192,8 +192,8 @@ def _with_head(blocks):
 
 
 def _unpacked(blocks):
-    """Yields the content of the blocks of a gzip file, in blocks; several gzip members may follow each other."""
-    unpacker = zlib.decompressobj(_GZIP)
+    """Yields the content of the blocks of a gzip file, in blocks of _BLOCK; several members may follow each other."""
+    unpacker, parts, size = zlib.decompressobj(_GZIP), [], 0
     for packed in (block[start:start + _PACKED] for block in blocks for start in range(0, len(block), _PACKED)):
         while packed:
             if unpacker.eof:
@@ -202,10 +202,15 @@ def _unpacked(blocks):
                 continue
             block = unpacker.decompress(packed, _BLOCK)
             packed = unpacker.unused_data or unpacker.unconsumed_tail
-            if block:
-                yield block
+            parts.append(block)
+            size += len(block)
+            if size >= _BLOCK:
+                yield b"".join(parts)
+                parts, size = [], 0
     if not unpacker.eof:
         raise EOFError("the gzip file is cut off")
+    if size:
+        yield b"".join(parts)
 
 
 def main():
