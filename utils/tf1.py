@@ -33,9 +33,9 @@ def _quick_and_quiet():
         gc.disable()
         try:
             yield
+        except ModuleNotFoundError:  # run_main says what to do
+            raise
         except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow":
-                sys.exit("error: TensorFlow is not installed here; run ./setup.sh, then: source .venv/bin/activate")
             sys.exit("error: TensorFlow can't be loaded (%s: %s); run ./setup.sh, or mend what python -c 'import "
                      "tensorflow' says" % (type(error).__name__, " ".join(str(error).split())))
         finally:

@@ -6,7 +6,7 @@ import string
 import typing
 
 from utils.files import UserError
-from utils.reports.names import heading, is_sample, model_order, path_label
+from utils.reports.names import heading, is_sample, model_order, one_line, path_label
 from utils.results import (
     FLAGS,
     KEY,
@@ -260,8 +260,7 @@ def _table(headers, rows, figures=0):
     """A Markdown table whose columns are aligned, the last `figures` columns to the right."""
     columns = []
     for index, texts in enumerate(zip(headers, *rows)):
-        texts = ["".join(letter if letter.isprintable() else " " for letter in text) for text in texts]
-        cells = [re.sub(r"([\\|*`\[\]])", r"\\\1", html.escape(text, quote=False)) for text in texts]
+        cells = [re.sub(r"([\\|*`\[\]])", r"\\\1", html.escape(one_line(text), quote=False)) for text in texts]
         width = max(3, *map(len, cells))
         align, end = (str.ljust, "-") if index < len(headers) - figures else (str.rjust, ":")
         header, *cells = [" %s " % align(cell, width) for cell in cells]

@@ -19,10 +19,14 @@ def dataset_label(dataset):
     return "%s (generated sample, no real data)" % dataset if is_sample(dataset) else dataset
 
 
+def one_line(text):
+    """`text` with spaces in place of what does not print, such as the ends of lines."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def path_label(path):
     """A path as tables and plots have it: on one line, with a sign in place of what is not UTF-8."""
-    text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return one_line(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def heading(column):

@@ -13,6 +13,8 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
+from utils.reports.names import one_line
+
 # Okabe and Ito's, told apart by the colour-blind, without yellow, which is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
@@ -49,8 +51,8 @@ def drawing(file, title, width, height, rows=1, columns=1, **subplots):
 
 def plain(text):
     """`text` as matplotlib shows it letter by letter, taking no part of it for a formula."""
-    return "".join(" " if not letter.isprintable() else letter if _font_with(letter)
-                   else letter.encode("unicode_escape").decode() for letter in text).replace("$", r"\$")
+    return "".join(letter if _font_with(letter) else letter.encode("unicode_escape").decode()
+                   for letter in one_line(text)).replace("$", r"\$")
 
 
 @functools.lru_cache(maxsize=None)

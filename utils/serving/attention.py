@@ -3,6 +3,7 @@ import numpy as np
 
 from utils.batches import test_batches
 from utils.files import UserError
+from utils.reports.names import one_line
 
 MAX_DRAWN = 40  # purchases; of a longer history those with the greatest weights
 CANDIDATES = ("positive", "negative")
@@ -46,8 +47,7 @@ class ShownAttention:
         self._weights, self._logits = graph.attention_weights(batch), graph.score(batch)[0]  # [T, 2], [2]
 
     def _named(self, item):
-        name = "%s  %s" % (self._names.asins[item], self._names.categories[self._dataset.cate_list[item]])
-        return "".join(letter if letter.isprintable() else " " for letter in name)
+        return one_line("%s  %s" % (self._names.asins[item], self._names.categories[self._dataset.cate_list[item]]))
 
     def lines(self):
         """The lines that are printed."""
