@@ -44,6 +44,14 @@ def not_negative(text):
     return value
 
 
+def share(text):
+    """An argument type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("%s is not a number from 0 to 1" % text)
+    return value
+
+
 SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
 TRAINED_SAVE_PATH = "folder of the checkpoint (default: the best in save_path and save_path/batch_*)"
 
@@ -90,6 +98,13 @@ def train_parser(folder, description, optimizer, learning_rates):
                         help="of initial values and of the order of examples (default: %(default)s)")
     parser.add_argument("--max_steps", type=at_least(0), default=0,
                         help="stop after so many steps; 0: no limit (default)")
+    parser.add_argument("--selection", choices=["test", "validation"], default="test", help="what the best checkpoint is "
+                        "chosen by: the test set, as the original does (default), or a validation set, the last purchase "
+                        "but one of each user, left out of training; then the test set is scored once, at the end")
+    parser.add_argument("--patience", type=at_least(0), default=0, metavar="N",
+                        help="end after so many evaluations without a better one; 0: never (default)")
+    parser.add_argument("--target_gauc", type=share, default=0, metavar="GAUC",
+                        help="end at the first evaluation that reaches it, and record the time; 0: none (default)")
     parser.add_argument("--resume", nargs="?", const="always", choices=["always", "unfinished"],
                         help="go on from the latest checkpoint in save_path; unfinished: where it is of such a run "
                         "that was interrupted, else start anew")

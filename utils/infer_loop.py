@@ -9,12 +9,15 @@ from tqdm import tqdm
 
 from utils import metrics
 from utils.batches import draw_ads, prefetch
+from utils.data.popularity import popularity_gauc
+from utils.data.validation import hold_out_validation
 from utils.dataset import read_dataset
 from utils.engine.scoring_graph import ScoringGraph
 from utils.files import UserError
 from utils.results import STEADILY, STEADY, add_rows, check_folder, report_throughput
 from utils.runs.identity import inference_columns, settings
 from utils.runs.log import log, warn
+from utils.runs.outcomes import outcomes_of, store_outcomes
 from utils.runs.steady import FEWEST_STEPS, half_width, report_steady
 from utils.serving.restore import restored
 from utils.serving.scoring import Scorer
@@ -74,6 +77,9 @@ def infer(model_class, batches, name, arguments):
                duration=STEADILY if arguments.duration is None else "%g" % arguments.duration,
                candidate_seed=arguments.seed if arguments.num_ads > 2 else "",
                dataset_fingerprint=checkpoint.dataset_fingerprint, **inference_columns(checkpoint.run))
+    trained = hold_out_validation(dataset)[0] if row["selected_on"] == "validation" else dataset
+    row.update(popularity_gauc="%.6f" % popularity_gauc(trained, dataset.test),
+               outcomes=store_outcomes(arguments.results, outcomes_of(measured.scores), users))
     row.update(report_throughput(log, measured.recommendations, measured.system_seconds, measured.accelerator_seconds))
     row.update(_steady(measured.laps, batch_size * arguments.num_ads, arguments.duration is None))
     add_rows(arguments.results, {"infer": [row]})

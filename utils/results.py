@@ -22,7 +22,9 @@ RATES = CLOCK_RATES + STEADY[:1]
 MACHINE = ("device", "tensorflow")
 
 # What a training's outcome depends on, beside KEY. `parts` says what changed when a run was resumed.
-TRAINING = ("epochs", "optimizer", "learning_rate", "seed", "max_steps", "eval_every", "parts", "dataset_fingerprint")
+TRAINED_WITH = ("epochs", "optimizer", "learning_rate", "seed", "max_steps", "eval_every", "parts", "dataset_fingerprint")
+SELECTION = ("selected_on", "patience", "target_gauc")  # which evaluations chose the best checkpoint, and what ended them
+TRAINING = TRAINED_WITH + SELECTION
 FLAGS = {"train": TRAINING + ("profile",),
          "infer": TRAINING + ("num_ads", "candidate_seed", "duration", "trained_batch_size", "trained_steps"),
          "curves": TRAINING + ("profile",)}
@@ -31,22 +33,30 @@ PLACES = {"train": MACHINE, "infer": MACHINE + ("trained_on",), "curves": MACHIN
 UNKNOWN_CHECKPOINT = ("checkpoint_step", "gauc", "auc")  # what tells one from others whose training is not known either
 STEADILY = "steady"  # in the column `duration`: until the figure is
 TOO_LARGE = 10 ** 15  # no figure of this benchmark is
-POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc")  # an evaluation, in a curve
+POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc",
+         "seconds_without_evaluations")  # an evaluation, in a curve
+TARGET = ("target_reached", "seconds_to_target", "seconds_to_target_without_evaluations", "recommendations_to_target")
+QUALITY = ("popularity_gauc", "outcomes")  # what popularity alone gives; which users were ranked right (runs/outcomes.py)
 
 # New columns go to the end: others' scripts read the first ones by their places.
 TRAIN_COLUMNS = RUN + ("epochs", "steps") + THROUGHPUT + (
     "final_loss", "final_gauc", "final_auc", "best_gauc", "best_auc", "best_step", "optimizer", "learning_rate",
     "seed") + MACHINE + ("num_workers",) + (
-    "max_steps", "eval_every", "profile", "parts", "dataset_fingerprint") + STEADY + ("step_ms_p50", "step_ms_p99")
+    "max_steps", "eval_every", "profile", "parts", "dataset_fingerprint") + STEADY + (
+    "step_ms_p50", "step_ms_p99") + SELECTION + ("validation_gauc", "validation_auc") + TARGET + (
+    "evaluation_seconds",) + QUALITY
 INFER_COLUMNS = RUN + THROUGHPUT + (
     "latency_ms_p50", "latency_ms_p99", "gauc", "auc", "checkpoint_step") + MACHINE + ("num_workers",) + (
-    "num_ads", "candidate_seed", "duration") + TRAINING + (
-        "trained_batch_size", "trained_steps", "trained_on") + STEADY + ("steady_half_width",)
-CURVES_COLUMNS = KEY + POINT + FLAGS["curves"] + MACHINE
+    "num_ads", "candidate_seed", "duration") + TRAINED_WITH + (
+        "trained_batch_size", "trained_steps", "trained_on") + STEADY + ("steady_half_width",) + SELECTION + QUALITY
+CURVES_COLUMNS = KEY + POINT[:-1] + TRAINED_WITH + ("profile",) + MACHINE + SELECTION + POINT[-1:] + QUALITY[:1]
 COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # by stage
 FIRST_COLUMNS = {"train": 23, "infer": 17, "curves": 12}  # how many the earliest version wrote, with num_workers
 TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow", "profile", "parts", "dataset_fingerprint",
-         "duration", "trained_on", "data", "metric", "settings", "source")  # no figures
+         "duration", "trained_on", "data", "metric", "settings", "source", "selected_on", "target_reached",
+         "outcomes")  # no figures
+EARLIER = {"num_workers": "1", "selected_on": "test", "patience": "0", "target_gauc": "0"}  # what earlier versions did
+NOT_LEARNT = 0.01  # above what popularity alone gives, a GAUC is not worth quoting
 
 PUBLISHED = "published.csv"  # in RESULTS, a file of the project itself: figures that others have published
 PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
@@ -161,9 +171,14 @@ def _read_csv(path, columns, fewest=None):
         raise UserError("%s is not UTF-8 text; save it as CSV in UTF-8, or move it away" % path) from None
     except (csv.Error, ValueError) as error:
         raise UserError("%s can't be read (%s); move it away" % (path, error)) from None
-    missing = dict.fromkeys(columns, "")
-    missing.update({"num_workers": "1"} if "num_workers" in columns else {})
-    return [dict(missing, **row) for row in rows]
+    return [dict(_not_written(columns, row), **row) for row in rows]
+
+
+def _not_written(columns, row):
+    """The values of `columns` that an earlier version did not write into `row`: {column: text}."""
+    is_unknown = "checkpoint_step" in columns and not row.get("optimizer")  # which training a checkpoint is of
+    return dict(dict.fromkeys(columns, ""), **{column: value for column, value in EARLIER.items() if column in columns
+                                         and not (is_unknown and column in SELECTION)})
 
 
 def _header_fault(header, headers):
@@ -195,8 +210,12 @@ def read_rows(folder, stage):
 
 
 def _maybe_empty(stage):
-    """The columns of figures that a row may lack: those of later versions, and the loss before the first step."""
-    return COLUMNS[stage][FIRST_COLUMNS[stage]:] + ("train_loss",)
+    """The columns of figures that a row may lack.
+
+    They are those of later versions, the loss before the first step, and the test figures of the last step, which are
+    not looked at where the best is selected on validation.
+    """
+    return COLUMNS[stage][FIRST_COLUMNS[stage]:] + ("train_loss", "final_gauc", "final_auc")
 
 
 def _is_figure(column, text):

@@ -10,7 +10,7 @@ def system_seconds():
 
 
 class Stopwatch:
-    """Adds up the seconds spent in its `with` blocks: `seconds` of all blocks so far, `last` of the latest."""
+    """Adds up the seconds spent in its `with` blocks: `seconds` of all that are over, `last` of the latest of them."""
 
     def __init__(self, seconds=0.0):
         self.seconds, self.last = seconds, 0.0
@@ -22,6 +22,10 @@ class Stopwatch:
     def __exit__(self, *_):
         self.last = time.perf_counter() - self._entered
         self.seconds += self.last
+
+    def seconds_now(self):
+        """The seconds so far, those of the present block, in which this is to be called, included."""
+        return self.seconds + time.perf_counter() - self._entered
 
 
 class Laps:

@@ -8,6 +8,8 @@ from tqdm import tqdm
 from utils import metrics
 from utils.batches import prefetch, share_of
 from utils.cluster.tf_config import from_environment
+from utils.data.popularity import Floors, popularity_gauc
+from utils.data.validation import hold_out_validation
 from utils.dataset import read_dataset
 from utils.engine.optimizers import learning_rate_at
 from utils.engine.session import Session
@@ -16,8 +18,10 @@ from utils.files import UserError
 from utils.results import POINT, check_folder
 from utils.runs.identity import SHARED_FLAGS, fresh_state, identity_of, settings
 from utils.runs.locks import acquire
+from utils.runs.outcomes import outcomes_of
 from utils.runs.recorder import NullRecorder, Recorder
 from utils.runs.steady import WARM_UP_STEPS, Durations
+from utils.runs.stopping import reason_to_end
 from utils.tf1 import tf
 from utils.timing import Laps, Stopwatch, system_seconds
 from utils.towers import describe_device, session_config, shards
@@ -45,10 +49,12 @@ def train(model_class, batches, name, arguments):
     if arguments.profile and cluster.count > 1:
         raise UserError("--profile traces one machine; leave it out, or unset TF_CONFIG")
     dataset = read_dataset(arguments.dataset)
+    is_validated = arguments.selection == "validation"
+    trained, evaluated = hold_out_validation(dataset) if is_validated else (dataset, dataset.test)
     batch_size = arguments.batch_size * arguments.num_accelerators * cluster.count
-    if batch_size > len(dataset.train.items):
+    if batch_size > len(trained.train.items):
         raise UserError("a batch of %d is larger than the training set of %d; lower --batch_size"
-                        % (batch_size, len(dataset.train.items)))
+                        % (batch_size, len(trained.train.items)))
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             check_folder(arguments.results, ("curves", "train"))
@@ -64,14 +70,15 @@ def train(model_class, batches, name, arguments):
         tf.set_random_seed(arguments.seed)
         graph = TrainingGraph(model_class, dataset, arguments.optimizer, arguments.num_accelerators, towers, cluster)
         initialize = tf.global_variables_initializer()
-        run = Run(graph, batches, arguments, dataset, cluster)
+        run = Run(graph, batches, arguments, trained, evaluated, cluster)
         tf.get_default_graph().finalize()
         session = stack.enter_context(Session(cluster.target, config=cluster.configure(config)))
         session.run(initialize)
         graph.start(session)
         devices = dict.fromkeys(cluster.all_gather(describe_device(arguments.num_accelerators)))
         row_settings = settings(name, dataset, arguments, " + ".join(devices), cluster.count)
-        run.go(Recorder(graph, batches, run_identity, row_settings, arguments, dataset)
+        floors = Floors(popularity_gauc(trained, evaluated), popularity_gauc(trained, dataset.test))
+        run.go(Recorder(graph, batches, run_identity, row_settings, arguments, dataset, floors)
                if cluster.is_chief else NullRecorder(cluster))
         cluster.finish()
 
@@ -80,17 +87,17 @@ class Run:
     """One training run: counts, decides and updates, on every worker alike.
 
     `state` is what a resumed run goes on from, a JSON object (runs/identity.py); `curve` has a point per evaluation. To
-    `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike.
+    `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike. Evaluations
+    score `evaluated`, a TestSet, and choose the best checkpoint; if that is not the test set of `dataset`, the test set
+    is scored once, at the end, with that checkpoint.
     """
 
-    def __init__(self, graph, batches, arguments, dataset, cluster):
+    def __init__(self, graph, batches, arguments, dataset, evaluated, cluster):
         self.graph, self.batches, self.arguments, self.dataset = graph, batches, arguments, dataset
         self.cluster, self.batch_size = cluster, arguments.batch_size * arguments.num_accelerators * cluster.count
         self.steps_per_epoch = -(-len(dataset.train.items) // self.batch_size)
         self.last_step = min(arguments.epochs * self.steps_per_epoch, arguments.max_steps or float("inf"))
-        self.test = dataset.test._replace(**{
-            column: share_of(getattr(dataset.test, column), cluster.index, cluster.count)
-            for column in ("users", "offsets", "lengths", "positives", "negatives")})
+        self.evaluated = evaluated
         self._broadcast, self._checksum = cluster.broadcast(tf.global_variables()), cluster.checksum(graph.variables)
 
     def go(self, recorder):
@@ -99,25 +106,39 @@ class Run:
         self.state, self.curve = self.cluster.all_gather(recorder.open(fresh_state(), self.last_step))[0]
         self.graph.session.run(self._broadcast)
         self.accelerator = Stopwatch(self.state["accelerator_seconds"])
+        self.evaluations = Stopwatch(self.state["evaluation_seconds"])
         self.laps, self.durations = Laps(), Durations(self.state["step_seconds"])
         self.first_step = self.state["step"]
         self.started = system_seconds()
         self.recent = []  # (loss, recommendations, seconds) of each step since the latest point of the curves
         self.losses = []  # of each step since the latest evaluation
         recorder.begin(self.state["step"], self.last_step)
+        self.reason_to_end = self._reason_to_end()
         if not self.state["step"]:
-            self._evaluate(0)
-            recorder.log("test_gauc: %.4f\t test_auc: %.4f" % (self.state["gauc"], self.state["auc"]))
-        while self.state["step"] < self.last_step:
+            with self.evaluations:
+                self._evaluate(0)
+            recorder.begin_log(self.state)
+        while not self._is_through():
             self._epoch(self.state["step"] // self.steps_per_epoch)
+        if self.reason_to_end:
+            recorder.log(self.reason_to_end)
+        if self.evaluated is not self.dataset.test:
+            self._test_best()
         # A run that was through keeps its clocks: another start is no part of it.
         recorder.finish(self._state_now() if self.state["step"] > self.first_step else self.state, self.curve)
+
+    def _reason_to_end(self):
+        return reason_to_end(self.curve, self.state["best_step"], self.arguments.target_gauc, self.arguments.patience)
+
+    def _is_through(self):
+        return self.state["step"] >= self.last_step or bool(self.reason_to_end)
 
     def _state_now(self):
         """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""
         return dict(self.state, system_seconds=self.state["system_seconds"] + system_seconds(),
                     training_seconds=self.state["training_seconds"] + system_seconds() - self.started,
-                    accelerator_seconds=self.accelerator.seconds, step_seconds=dict(self.durations.counts))
+                    evaluation_seconds=self.evaluations.seconds, accelerator_seconds=self.accelerator.seconds,
+                    step_seconds=dict(self.durations.counts))
 
     def _epoch(self, epoch):
         """Trains the remaining steps of `epoch`, 0 the first."""
@@ -136,7 +157,7 @@ class Run:
                 loss = self._step(batch, recommendations, epoch)
                 bar.set_postfix_str("loss %.4f" % loss, refresh=False)
                 bar.update(recommendations)
-                if self.state["step"] == self.last_step:
+                if self._is_through():
                     break
         if self.state["step"] == first_step + self.steps_per_epoch:
             self.recorder.log("Epoch %d DONE\tCost time: %.2f" % (epoch, self._state_now()["training_seconds"]))
@@ -163,7 +184,8 @@ class Run:
                                         recommendations_per_second=sum(counts) / sum(seconds))
         if (state["step"] % self.arguments.eval_every == 0 or state["step"] % self.steps_per_epoch == 0
                 or state["step"] == self.last_step):
-            self._evaluate_and_save(epoch)
+            with self.evaluations:
+                self._evaluate_and_save(epoch)
             self.laps.begin()
         return loss
 
@@ -171,35 +193,53 @@ class Run:
         state = self.state
         state["train_loss"] = float(np.mean(self.losses))
         self.losses = []
-        self._evaluate(epoch)
+        scores = self._evaluate(epoch)
         self.recorder.log("Epoch %d Global_step %d\tTrain_loss: %.4f\tEval_GAUC: %.4f\tEval_AUC: %.4f"
                           % (epoch, state["step"], state["train_loss"], state["gauc"], state["auc"]))
         self._warn_at_chance()
         best = state["gauc"] > state["best_gauc"]
         if best:
-            state.update(best_gauc=state["gauc"], best_auc=state["auc"], best_step=state["step"])
+            state.update(best_gauc=state["gauc"], best_auc=state["auc"], best_step=state["step"],
+                         best_outcomes=outcomes_of(scores))
+        self.reason_to_end = self._reason_to_end()
         self.recorder.save(self._state_now(), self.curve, best)
 
     def _evaluate(self, epoch):
-        """Sets GAUC and AUC over the whole test set, and adds them to the curve."""
-        state = self.state
-        batches = self.batches.test_batches(self.test, TEST_BATCH_SIZE * self.arguments.num_accelerators)
-        scores = [self.graph.score(batch) for batch in batches]
-        scores = self.cluster.all_gather_rows(np.concatenate(scores) if scores else np.zeros((0, 2), np.float32))
-        if not np.isfinite(scores).all():
-            self._diverged("the scores are not finite")
+        """Sets GAUC and AUC over all users that are evaluated, adds them to the curve, and returns the scores [U, 2]."""
+        state, scores = self.state, self._scores(self.evaluated)
         state["gauc"], state["auc"] = metrics.gauc_and_auc(scores)
         self.cluster.require_equal(
             "its variables after step %d" % state["step"], "use machines with the same processor",
             {"sum of bits": int(self.graph.session.run(self._checksum))})
         self.recorder.show_evaluation(state)
-        self.curve.append(dict({name: state[name] for name in POINT if name in state},
-                               epoch=epoch, seconds=self._state_now()["training_seconds"]))
+        seconds = self._state_now()["training_seconds"]
+        self.curve.append(dict({name: state[name] for name in POINT if name in state}, epoch=epoch, seconds=seconds,
+                               seconds_without_evaluations=seconds - self.evaluations.seconds_now()))
+        return scores
+
+    def _scores(self, examples):
+        """The scores of a TestSet's users, positive and negative, [U, 2]: each worker scores its share."""
+        share = examples._replace(**{column: share_of(getattr(examples, column), self.cluster.index, self.cluster.count)
+                                     for column in ("users", "offsets", "lengths", "positives", "negatives")})
+        batches = self.batches.test_batches(share, TEST_BATCH_SIZE * self.arguments.num_accelerators)
+        scores = [self.graph.score(batch) for batch in batches]
+        scores = self.cluster.all_gather_rows(np.concatenate(scores) if scores else np.zeros((0, 2), np.float32))
+        if not np.isfinite(scores).all():
+            self._diverged("the scores are not finite")
+        return scores
+
+    def _test_best(self):
+        """Scores the test set with the best checkpoint."""
+        self.recorder.restore_best()
+        self.graph.session.run(self._broadcast)
+        scores = self._scores(self.dataset.test)
+        gauc, auc = metrics.gauc_and_auc(scores)
+        self.state.update(test_gauc=gauc, test_auc=auc, best_outcomes=outcomes_of(scores))
 
     def _warn_at_chance(self):
         """Warns where the second evaluation in a row, after the first epoch, is no better than guessing."""
         state = self.state
-        margin = CHANCE_DEVIATIONS * 0.5 / np.sqrt(len(self.dataset.test.users))  # around the GAUC of random scores
+        margin = CHANCE_DEVIATIONS * 0.5 / np.sqrt(len(self.evaluated.users))  # around the GAUC of random scores
         learnt = abs(state["gauc"] - 0.5) >= min(margin, 0.5)
         state["at_chance"] = 0 if learnt or state["step"] < self.steps_per_epoch else state["at_chance"] + 1
         if state["at_chance"] == 2:

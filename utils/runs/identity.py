@@ -6,7 +6,9 @@ from utils.runs.steady import Durations
 from utils.tf1 import tf
 
 # Flags that all workers of a cluster must share, beside the values of `identity_of`.
-SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "resume")
+SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "patience", "target_gauc",
+                "resume")
+MAYBE_NONE = ("train_loss", "seconds_without_evaluations")  # in a curve: before the first step, and of earlier versions
 UNKNOWN = "unknown"  # a value of the first part of a run of an earlier version
 # What a run may go on with when it is resumed, although it began with something else.
 PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "max_steps", "profile", "device", "tensorflow")
@@ -23,7 +25,7 @@ def identity_of(name, arguments, dataset, num_workers=1):
     """The values that a run must share with a checkpoint to resume from it, a JSON object."""
     return {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset), "seed": arguments.seed,
             "global_batch_size": arguments.batch_size * arguments.num_accelerators * num_workers,
-            "optimizer": arguments.optimizer, "lr": arguments.lr}
+            "optimizer": arguments.optimizer, "lr": arguments.lr, "selection": arguments.selection}
 
 
 def part_of_run(arguments, row_settings, step):
@@ -72,7 +74,8 @@ def training_columns(run):
     return {"epochs": run.get("epochs", ""), "optimizer": run.get("optimizer", ""), "learning_rate": run.get("lr", ""),
             "seed": run.get("seed", ""), "max_steps": run.get("max_steps", ""),
             "eval_every": parts[-1]["eval_every"] if parts and parts[-1]["eval_every"] != UNKNOWN else "",
-            "parts": changes_of(parts)}
+            "parts": changes_of(parts), "selected_on": run.get("selection", "test" if run else ""),
+            "patience": run.get("patience", 0 if run else ""), "target_gauc": run.get("target_gauc", 0 if run else "")}
 
 
 def inference_columns(run):
@@ -92,7 +95,7 @@ def check_run(run, save_path):
     A run of an earlier version lacks parts, epochs and others.
     """
     kinds = {"seed": (int,), "global_batch_size": (int,), "optimizer": (str,), "lr": (int, float), "epochs": (int,),
-             "max_steps": (int,), "steps": (int,)}
+             "max_steps": (int,), "steps": (int,), "selection": (str,), "patience": (int,), "target_gauc": (int, float)}
 
     def is_part(part):
         texts = MACHINE + ("profile",)
@@ -106,9 +109,10 @@ def check_run(run, save_path):
 
 def check_same_script(run, arguments, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, is of the same command as `arguments`."""
-    flags = dict(run, eval_every=run.get("parts", [{}])[-1].get("eval_every"))
-    for _, difference in _differences(
-            flags, {flag: getattr(arguments, flag) for flag in ("epochs", "max_steps", "eval_every")}):
+    flags = dict({"patience": 0, "target_gauc": 0}, **run)
+    flags["eval_every"] = run.get("parts", [{}])[-1].get("eval_every")
+    for _, difference in _differences(flags, {flag: getattr(arguments, flag) for flag in (
+            "epochs", "max_steps", "eval_every", "patience", "target_gauc")}):
         raise UserError("the checkpoint in %s is of another command: %s" % (save_path, difference))
 
 
@@ -130,16 +134,28 @@ def check_identity(run, expected, save_path):
 def fresh_state():
     """The state of a new run, a JSON object; a resumed run goes on from its checkpoint's."""
     return {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None, "best_gauc": -1.0,
-            "best_auc": None, "best_step": None, "at_chance": 0, "system_seconds": 0.0, "training_seconds": 0.0,
-            "accelerator_seconds": 0.0, "step_seconds": {}}
+            "best_auc": None, "best_step": None, "best_outcomes": "", "test_gauc": None, "test_auc": None, "at_chance": 0,
+            "system_seconds": 0.0, "training_seconds": 0.0, "evaluation_seconds": 0.0, "accelerator_seconds": 0.0,
+            "step_seconds": {}}
+
+
+def with_what_earlier_versions_lack(saved):
+    """`saved`, the content of a state.json, with the values of runs that an earlier version made."""
+    fresh, run, state = fresh_state(), saved["run"], saved["state"]
+    later = ("best_outcomes", "test_gauc", "test_auc", "evaluation_seconds", "step_seconds")
+    curve = saved.get("curve")
+    if type(curve) is list:
+        curve = [dict({"seconds_without_evaluations": None}, **point) if type(point) is dict else point
+                 for point in curve]
+    return dict(saved, run=dict({"selection": "test"}, **run), curve=curve,
+                state=dict({name: fresh[name] for name in later}, **state))
 
 
 def check_state(saved, fresh, save_path):
     """Raises UserError unless `saved`, the content of state.json, has a state like `fresh`, a new run's, and a curve.
 
     The state has the same names, with numbers where `fresh` may have None; durations are `steady.Durations`' counts. A
-    curve is a list of points of numbers, but for the loss before the first step, which is None. The run is such as of
-    `check_run`.
+    curve is a list of points of numbers, of which MAYBE_NONE may be None. The run is such as of `check_run`.
     """
     check_run(saved["run"], save_path)
     state, curve = saved["state"], saved.get("curve")
@@ -148,13 +164,15 @@ def check_state(saved, fresh, save_path):
         value = state[name]
         if type(fresh[name]) is dict:
             return Durations.are_counts(value)
+        if type(fresh[name]) is str:
+            return type(value) is str
         low, high = (-1, 1) if "auc" in name else (0, TOO_LARGE)
         is_number = type(value) is int or type(value) is float and type(fresh[name]) is not int
         return value is fresh[name] is None or is_number and low <= value <= high
 
     def is_point(point):
         return type(point) is dict and set(point) == set(POINT) and all(
-            type(value) in (int, float) or value is None and name == "train_loss" for name, value in point.items())
+            type(value) in (int, float) or value is None and name in MAYBE_NONE for name, value in point.items())
     if (set(state) != set(fresh) or not all(map(fits, fresh)) or state["step"] < 0
             or type(curve) is not list or not curve or not all(map(is_point, curve))):
         raise _damaged(save_path)

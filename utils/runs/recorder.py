@@ -5,11 +5,13 @@
 import os
 
 from utils.files import UserError
-from utils.results import CURVES_COLUMNS, POINT, STEADY, add_rows, report_throughput
+from utils.results import CURVES_COLUMNS, NOT_LEARNT, POINT, STEADY, add_rows, report_throughput
 from utils.runs import identity
-from utils.runs.checkpoints import LATEST, Checkpoints
+from utils.runs.checkpoints import BEST, LATEST, Checkpoints
 from utils.runs.log import log, warn
+from utils.runs.outcomes import store_outcomes
 from utils.runs.steady import FEWEST_STEPS, Durations, report_steady
+from utils.runs.stopping import reaching_point, reason_to_end, target_columns, wider_spacing
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import empty_traces, operations_table, write_trace
 
@@ -41,12 +43,14 @@ class NullRecorder:
 class Recorder:
     """Records the run of `graph`, a started `TrainingGraph`; batches and arguments are as `train` takes them.
 
-    `run_identity` and `row_settings` are identity.identity_of's and identity.settings'.
+    `run_identity` and `row_settings` are identity.identity_of's and identity.settings', `floors` what popularity alone
+    gives, data/popularity.py's `Floors`.
     """
 
     log, warn = staticmethod(log), staticmethod(warn)
 
-    def __init__(self, graph, batches, run_identity, row_settings, arguments, dataset):
+    def __init__(self, graph, batches, run_identity, row_settings, arguments, dataset, floors):
+        self._floors = floors
         self._graph, self._arguments, self._dataset = graph, arguments, dataset
         self._identity, self._settings, self._save_path = run_identity, row_settings, arguments.save_path
         self._histogram_batch = next(batches.test_batches(dataset.test, HISTOGRAM_USERS))
@@ -64,12 +68,14 @@ class Recorder:
             saved = None
         step = saved["state"]["step"] if saved else 0
         parts = saved["run"].get("parts", [identity.unknown_part(self._settings)]) if saved else []
-        if step < last_step:
+        is_through = step >= last_step or saved and reason_to_end(
+            saved["curve"], saved["state"]["best_step"], self._arguments.target_gauc, self._arguments.patience)
+        if not is_through:
             parts = identity.with_part(parts, identity.part_of_run(self._arguments, self._settings, step))
-        self._run = dict(self._identity, parts=parts,
-                         epochs=self._arguments.epochs, max_steps=self._arguments.max_steps)
+        self._run = dict(self._identity, parts=parts, **{flag: getattr(self._arguments, flag) for flag in (
+            "epochs", "max_steps", "patience", "target_gauc")})
         if saved:
-            log("resuming after step %d%s" % (step, "" if step < last_step else ": nothing is left to train"))
+            log("resuming after step %d%s" % (step, ": nothing is left to train" if is_through else ""))
             return saved["state"], saved["curve"]
         aside = self._checkpoints.set_aside(PROJECTOR_FILES + (TRACE,))
         if aside:
@@ -82,8 +88,8 @@ class Recorder:
         if saved:
             if lenient and saved.get("finished"):
                 return None
+            saved = identity.with_what_earlier_versions_lack(saved)
             identity.check_identity(saved["run"], self._identity, self._save_path)
-            saved["state"].setdefault("step_seconds", {})  # which an earlier version did not take
             identity.check_state(saved, identity.fresh_state(), self._save_path)
             if lenient:
                 identity.check_same_script(saved["run"], self._arguments, self._save_path)
@@ -103,8 +109,18 @@ class Recorder:
         self._summaries = Summaries(self._save_path, self._graph.session.graph, step, {
             "model": self._settings["model"], "dataset": self._dataset.name, "batch_size": arguments.batch_size,
             "num_accelerators": arguments.num_accelerators, "num_workers": self._settings["num_workers"],
-            "optimizer": arguments.optimizer, "lr": arguments.lr, "epochs": arguments.epochs, "seed": arguments.seed})
+            "optimizer": arguments.optimizer, "lr": arguments.lr, "epochs": arguments.epochs, "seed": arguments.seed,
+            "selection": arguments.selection})
         write_projector(self._save_path, self._dataset)
+
+    def begin_log(self, state):
+        """Prints what the model and popularity alone give before the first step."""
+        log("{0}_gauc: {1:.4f}\t {0}_auc: {2:.4f}".format(self._arguments.selection, state["gauc"], state["auc"]))
+        log("popularity_gauc: %.4f\t (what item popularity alone gives)" % self._floors.evaluated)
+
+    def restore_best(self):
+        """Restores the best checkpoint into the graph's session."""
+        self._checkpoints.restore(self._graph.session, BEST)
 
     def trace(self, step):
         """A RunMetadata for the next step to fill, after `step` steps; None where the next step is not to be traced."""
@@ -147,19 +163,51 @@ class Recorder:
                 log(line)
             log("The steps' trace, for chrome://tracing or ui.perfetto.dev, is in %s" % path)
         self._summaries.close()
-        log("best test_gauc: %.4f" % state["best_gauc"])
-        row = dict(
-            self._settings, steps=state["step"], final_loss=_text(state["train_loss"]), final_gauc=_text(state["gauc"]),
-            final_auc=_text(state["auc"]), best_gauc=_text(state["best_gauc"]), best_auc=_text(state["best_auc"]),
-            best_step=state["best_step"], dataset_fingerprint=self._identity["dataset_fingerprint"])
+        row = dict(self._settings, steps=state["step"], final_loss=_text(state["train_loss"]),
+                   best_step=state["best_step"], evaluation_seconds="%.3f" % state["evaluation_seconds"],
+                   dataset_fingerprint=self._identity["dataset_fingerprint"],
+                   outcomes=store_outcomes(self._arguments.results, state["best_outcomes"],
+                                           len(self._dataset.test.users)) if state["best_outcomes"] else "")
+        row.update(self._quality(state), **self._to_target(curve))
         row.update(identity.columns_of(self._run["parts"]), **identity.training_columns(self._run))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
                                      state["accelerator_seconds"]))
         row.update(self._steady(Durations(state["step_seconds"])))
-        run = {column: row[column] for column in CURVES_COLUMNS if column not in POINT}
+        run = dict({column: row[column] for column in CURVES_COLUMNS if column not in POINT},
+                   popularity_gauc=_text(self._floors.evaluated))
         points = [dict(run, **{column: _text(value) for column, value in point.items()}) for point in curve]
         add_rows(self._arguments.results, {"curves": points, "train": [row]})
         self._checkpoints.finish()
+
+    def _quality(self, state):
+        """Prints the best GAUC, and a warning where it is no better than popularity's; returns {column: figure}.
+
+        What the best is selected on is scored at each evaluation; the test set only then, or only at the end.
+        """
+        if self._arguments.selection == "test":
+            best, final = (state["best_gauc"], state["best_auc"]), (state["gauc"], state["auc"])
+            validation = None, None
+        else:
+            best, final = (state["test_gauc"], state["test_auc"]), (None, None)
+            validation = state["best_gauc"], state["best_auc"]
+            log("best validation_gauc: %.4f" % validation[0])
+        log("best test_gauc: %.4f" % best[0])
+        if best[0] < self._floors.test + NOT_LEARNT:
+            warn("not learnt yet: item popularity alone gives a GAUC of %.4f; train with more --epochs or another "
+                 "--optimizer before you quote this one (for quality: --optimizer adam --epochs 5 --selection validation)"
+                 % self._floors.test)
+        figures = zip(("best_gauc", "best_auc", "final_gauc", "final_auc", "validation_gauc", "validation_auc"),
+                      best + final + validation)
+        return dict({column: _text(figure) for column, figure in figures}, popularity_gauc=_text(self._floors.test))
+
+    def _to_target(self, curve):
+        """The columns of results.TARGET; warns where evaluations took too much of the time to the target."""
+        arguments, point = self._arguments, reaching_point(curve, self._arguments.target_gauc)
+        spacing = wider_spacing(point, arguments.eval_every) if point else None
+        if spacing:
+            warn("evaluations took %.0f%% of the time to the target; with --eval_every %d they take 5%%"
+                 % (100 * (1 - point["seconds_without_evaluations"] / point["seconds"]), spacing))
+        return {column: _text(value) for column, value in target_columns(curve, arguments.target_gauc).items()}
 
     def _steady(self, durations):
         """The columns of the steady state, of `Durations` of whole batches; empty where there are too few."""
