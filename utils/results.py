@@ -69,6 +69,18 @@ def run_of(row, stage):
     return texts_of(row, columns + UNKNOWN_CHECKPOINT * is_unknown)
 
 
+def by_seed(rows, stage):
+    """`rows` of a stage in lists, of runs that differ in their seed alone; of curves, all points of such runs.
+
+    How many steps a run had is no difference: it follows from the flags, or from what patience or a target made of them.
+    """
+    groups = {}
+    for row in rows:
+        key = run_of(dict(row, seed="", **{"trained_steps": ""} if stage == "infer" else {}), stage)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
 def texts_of(row, columns):
     """The texts of `columns` in `row`, a tuple."""
     return tuple(row[column] for column in columns)
