@@ -98,9 +98,10 @@ def train_parser(folder, description, optimizer, learning_rates):
                         help="of initial values and of the order of examples (default: %(default)s)")
     parser.add_argument("--max_steps", type=at_least(0), default=0,
                         help="stop after so many steps; 0: no limit (default)")
-    parser.add_argument("--selection", choices=["test", "validation"], default="test", help="what the best checkpoint is "
-                        "chosen by: the test set, as the original does (default), or a validation set, the last purchase "
-                        "but one of each user, left out of training; then the test set is scored once, at the end")
+    parser.add_argument("--selection", choices=["test", "validation"], default="test", help="what the best checkpoint "
+                        "is chosen by: the test set, as the original does (default), or a validation set, the last "
+                        "purchase but one of each user, left out of training; the test set is then scored once, at the "
+                        "end")
     parser.add_argument("--patience", type=at_least(0), default=0, metavar="N",
                         help="end after so many evaluations without a better one; 0: never (default)")
     parser.add_argument("--target_gauc", type=share, default=0, metavar="GAUC",

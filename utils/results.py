@@ -21,9 +21,11 @@ STEADY = tuple("steady_recommendations_per_second" + suffix for suffix in ("", "
 RATES = CLOCK_RATES + STEADY[:1]
 MACHINE = ("device", "tensorflow")
 
-# What a training's outcome depends on, beside KEY. `parts` says what changed when a run was resumed.
-TRAINED_WITH = ("epochs", "optimizer", "learning_rate", "seed", "max_steps", "eval_every", "parts", "dataset_fingerprint")
-SELECTION = ("selected_on", "patience", "target_gauc")  # which evaluations chose the best checkpoint, and what ended them
+# What a training's outcome depends on, beside KEY. `parts` says what changed when a run was resumed; SELECTION, what
+# the best checkpoint is chosen by, and what ends the run.
+TRAINED_WITH = ("epochs", "optimizer", "learning_rate", "seed", "max_steps", "eval_every", "parts",
+                "dataset_fingerprint")
+SELECTION = ("selected_on", "patience", "target_gauc")
 TRAINING = TRAINED_WITH + SELECTION
 FLAGS = {"train": TRAINING + ("profile",),
          "infer": TRAINING + ("num_ads", "candidate_seed", "duration", "trained_batch_size", "trained_steps"),
@@ -36,7 +38,7 @@ TOO_LARGE = 10 ** 15  # no figure of this benchmark is
 POINT = ("epoch", "step", "recommendations", "seconds", "train_loss", "gauc", "auc",
          "seconds_without_evaluations")  # an evaluation, in a curve
 TARGET = ("target_reached", "seconds_to_target", "seconds_to_target_without_evaluations", "recommendations_to_target")
-QUALITY = ("popularity_gauc", "outcomes")  # what popularity alone gives; which users were ranked right (runs/outcomes.py)
+QUALITY = ("popularity_gauc", "outcomes")  # data/popularity.py; which users were ranked right, runs/outcomes.py
 
 # New columns go to the end: others' scripts read the first ones by their places.
 TRAIN_COLUMNS = RUN + ("epochs", "steps") + THROUGHPUT + (
@@ -72,7 +74,8 @@ def run_of(row, stage):
 def by_seed(rows, stage):
     """`rows` of a stage in lists, of runs that differ in their seed alone; of curves, all points of such runs.
 
-    How many steps a run had is no difference: it follows from the flags, or from what patience or a target made of them.
+    How many steps a run had is no difference: it follows from the flags, or from what patience and a target made of
+    them.
     """
     groups = {}
     for row in rows:

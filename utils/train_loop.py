@@ -87,9 +87,9 @@ class Run:
     """One training run: counts, decides and updates, on every worker alike.
 
     `state` is what a resumed run goes on from, a JSON object (runs/identity.py); `curve` has a point per evaluation. To
-    `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike. Evaluations
-    score `evaluated`, a TestSet, and choose the best checkpoint; if that is not the test set of `dataset`, the test set
-    is scored once, at the end, with that checkpoint.
+    `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike.
+    Evaluations score `evaluated`, a TestSet, and choose the best checkpoint; if that is not the test set of `dataset`,
+    the test set is scored once, at the end, with that checkpoint.
     """
 
     def __init__(self, graph, batches, arguments, dataset, evaluated, cluster):
@@ -205,7 +205,7 @@ class Run:
         self.recorder.save(self._state_now(), self.curve, best)
 
     def _evaluate(self, epoch):
-        """Sets GAUC and AUC over all users that are evaluated, adds them to the curve, and returns the scores [U, 2]."""
+        """Sets GAUC and AUC over all users that are evaluated, adds them to the curve; returns the scores [U, 2]."""
         state, scores = self.state, self._scores(self.evaluated)
         state["gauc"], state["auc"] = metrics.gauc_and_auc(scores)
         self.cluster.require_equal(

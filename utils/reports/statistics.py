@@ -39,8 +39,8 @@ def summary(values):
 def welch(first, other):
     """The `Interval` of mean(other) - mean(first), two or more figures each, of unequal variances.
 
-    Welch 1947, "The generalization of Student's problem when several different population variances are involved". Where
-    neither varies it is the difference alone.
+    Welch 1947, "The generalization of Student's problem when several different population variances are involved".
+    Where neither varies it is the difference alone.
     """
     squares = [np.var(values, ddof=1) / len(values) for values in (first, other)]
     difference, error = float(np.mean(other) - np.mean(first)), np.sqrt(sum(squares))
@@ -55,9 +55,9 @@ def welch(first, other):
 def mcnemar(first, other):
     """The `Interval` of other's GAUC less first's, of which test users each ranked right, bool [U] both.
 
-    The exact test of McNemar 1947, "Note on the sampling error of the difference between correlated proportions": of the
-    users that one run alone ranked right, the share of other's has Clopper and Pearson's interval. It leaves out a half
-    just where the test's two-sided p is below 1 - CONFIDENCE.
+    The exact test of McNemar 1947, "Note on the sampling error of the difference between correlated proportions": of
+    the users that one run alone ranked right, the share of other's has Clopper and Pearson's interval. It leaves out a
+    half just where the test's two-sided p is below 1 - CONFIDENCE.
     """
     only_other, only_first = int(np.sum(other & ~first)), int(np.sum(first & ~other))
     unequal = only_other + only_first

@@ -134,9 +134,9 @@ def check_identity(run, expected, save_path):
 def fresh_state():
     """The state of a new run, a JSON object; a resumed run goes on from its checkpoint's."""
     return {"step": 0, "recommendations": 0, "train_loss": None, "gauc": None, "auc": None, "best_gauc": -1.0,
-            "best_auc": None, "best_step": None, "best_outcomes": "", "test_gauc": None, "test_auc": None, "at_chance": 0,
-            "system_seconds": 0.0, "training_seconds": 0.0, "evaluation_seconds": 0.0, "accelerator_seconds": 0.0,
-            "step_seconds": {}}
+            "best_auc": None, "best_step": None, "best_outcomes": "", "test_gauc": None, "test_auc": None,
+            "at_chance": 0, "system_seconds": 0.0, "training_seconds": 0.0, "evaluation_seconds": 0.0,
+            "accelerator_seconds": 0.0, "step_seconds": {}}
 
 
 def with_what_earlier_versions_lack(saved):

@@ -193,9 +193,8 @@ class Recorder:
             log("best validation_gauc: %.4f" % validation[0])
         log("best test_gauc: %.4f" % best[0])
         if best[0] < self._floors.test + NOT_LEARNT:
-            warn("not learnt yet: item popularity alone gives a GAUC of %.4f; train with more --epochs or another "
-                 "--optimizer before you quote this one (for quality: --optimizer adam --epochs 5 --selection validation)"
-                 % self._floors.test)
+            warn("not learnt yet: item popularity alone gives a GAUC of %.4f; before you quote this, train the model "
+                 "to the end, such as with --optimizer adam --epochs 5 --selection validation" % self._floors.test)
         figures = zip(("best_gauc", "best_auc", "final_gauc", "final_auc", "validation_gauc", "validation_auc"),
                       best + final + validation)
         return dict({column: _text(figure) for column, figure in figures}, popularity_gauc=_text(self._floors.test))
