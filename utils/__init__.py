@@ -20,6 +20,7 @@ Training, inference, results:
     results.py           the CSVs
     timing.py            the clocks
 Commands, python -m utils.<name>:
+    search.py            the hyperparameters of a model, chosen on validation
     report.py            the report of a folder of results
     compare_results.py   several folders of results, compared
     show_attention.py    what a model's attention looks at

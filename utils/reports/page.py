@@ -19,6 +19,9 @@ WORKERS = ("num_workers",)
 STEPS = ("step_ms_p50", "step_ms_p99")
 INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p99") + CLOCKS + (
     "gauc", "auc", "checkpoint_step") + tuple(flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
+SEARCH = ("model", "trial", "validation_gauc", "validation_auc", "optimizer", "learning_rate", "batch_size", "epochs",
+          "best_step", "error", "steps", "recommendations", "seconds", "eval_every", "search_seed",
+          "dataset_fingerprint") + PLACES["train"]
 PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
@@ -105,7 +108,13 @@ def section(dataset, results, figures, published):
         trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
             [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
         parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + trained + places))
+    parts += _search_tables(label, results["search"])
     return "\n".join(parts)
+
+
+def _search_tables(label, rows):
+    """The table of the trials of searches, those of each search the best first, in a list; none without rows."""
+    return [_table("Search, on the validation set: " + label, _columns(SEARCH, rows))] if rows else []
 
 
 def _table(title, columns):
