@@ -191,8 +191,8 @@ def search(name, trial_count, epochs, halving, seed, dataset_path, results):
                         os.path.join(folder, "trial_%d" % number), examples) for number in range(trial_count)]
         for trial in trials:
             if trial.is_beyond(epochs):
-                raise UserError("trial %d in %s has more than %d epochs; give more --epochs, or move that folder away"
-                                % (trial.number, folder, epochs))
+                raise UserError("the search in %s has trained trial %d for more than %d epochs; give more --epochs, or "
+                                "move that folder away" % (folder, trial.number, epochs))
         rungs = rungs_of(trial_count, epochs, halving)
         print("trials to epoch: %s; their logs are %s" % (
             ", ".join("%d to %d" % (count, length) for length, count in rungs),
