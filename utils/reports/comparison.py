@@ -1,12 +1,11 @@
 """The comparison of folders of results: pairs of rows, and their tables in Markdown and CSV."""
-import html
 import os
-import re
 import string
 import typing
 
 from utils.files import UserError
-from utils.reports.names import heading, is_sample, model_order, one_line, path_label
+from utils.reports.markdown import dataset_cell, table
+from utils.reports.names import heading, model_order, path_label
 from utils.results import (
     FLAGS,
     KEY,
@@ -219,7 +218,7 @@ def markdown(folders, pairs, lone_rows):
     first = folders[0].letter
     machines = [[folder.letter, folder.path, *machine] for folder in folders for machine in sorted(
         {texts_of(row, MACHINE) for rows in folder.rows.values() for row in rows})]
-    blocks = ["# Comparison of results", _table(["", "folder", "device", "TensorFlow"], machines)]
+    blocks = ["# Comparison of results", table(["", "folder", "device", "TensorFlow"], machines)]
     unknown = ", ".join(map(heading, _unknown_flags(pair for pair in pairs if pair.is_compared)))
     if unknown:
         blocks.append("An earlier version did not write these, which are taken for the same: %s." % unknown)
@@ -235,12 +234,12 @@ def markdown(folders, pairs, lone_rows):
             blocks += ["## %s, ratios to %s" % (name.capitalize(), first),
                        "Each figure divided by %s's; of GAUC and AUC, less %s's.%s" % (
                            first, first, " Of latencies, less is better." if stage == "infer" else ""),
-                       _table(keys + ["run"] * has_runs + ["folder"] + headers, rows, len(columns))]
+                       table(keys + ["run"] * has_runs + ["folder"] + headers, rows, len(columns))]
     flag_rows = [(pair.stage, pair.key, pair.other.letter, "; ".join(pair.flags)) for pair in pairs if pair.flags]
     for title, headers, rows in (("Not comparable", ["folder", "%s's and the folder's" % first], flag_rows),
                                  ("Not in every folder", ["where"], lone_rows)):
         if rows:
-            blocks += ["## " + title, _table(["stage"] + keys + headers, [
+            blocks += ["## " + title, table(["stage"] + keys + headers, [
                 [STAGES[stage]] + _cells(key) + texts for stage, key, *texts in rows])]
     return blocks
 
@@ -253,16 +252,4 @@ def _unknown_flags(pairs):
 
 def _cells(key):
     """The cells of a key, the data set with the mark of a sample."""
-    return [key[0], key[1] + (" (generated)" if is_sample(key[1]) else "")] + list(key[2:])
-
-
-def _table(headers, rows, figures=0):
-    """A Markdown table whose columns are aligned, the last `figures` columns to the right."""
-    columns = []
-    for index, texts in enumerate(zip(headers, *rows)):
-        cells = [re.sub(r"([\\|*`\[\]])", r"\\\1", html.escape(one_line(text), quote=False)) for text in texts]
-        width = max(3, *map(len, cells))
-        align, end = (str.ljust, "-") if index < len(headers) - figures else (str.rjust, ":")
-        header, *cells = [" %s " % align(cell, width) for cell in cells]
-        columns.append([header, "-" * (width + 1) + end] + cells)
-    return "\n".join("|%s|" % "|".join(line) for line in zip(*columns))
+    return [key[0], dataset_cell(key[1])] + list(key[2:])
