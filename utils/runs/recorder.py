@@ -162,13 +162,13 @@ class Recorder:
             for line in operations_table(steps):
                 log(line)
             log("The steps' trace, for chrome://tracing or ui.perfetto.dev, is in %s" % path)
-        self._summaries.close()
         row = dict(self._settings, steps=state["step"], final_loss=_text(state["train_loss"]),
                    best_step=state["best_step"], evaluation_seconds="%.3f" % state["evaluation_seconds"],
                    dataset_fingerprint=self._identity["dataset_fingerprint"],
                    outcomes=store_outcomes(self._arguments.results, state["best_outcomes"],
                                            len(self._dataset.test.users)) if state["best_outcomes"] else "")
         row.update(self._quality(state), **self._to_target(curve))
+        self._summaries.close()
         row.update(identity.columns_of(self._run["parts"]), **identity.training_columns(self._run))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
                                      state["accelerator_seconds"]))
@@ -190,6 +190,7 @@ class Recorder:
         else:
             best, final = (state["test_gauc"], state["test_auc"]), (None, None)
             validation = state["best_gauc"], state["best_auc"]
+            self._summaries.add(state["best_step"], test_gauc=state["test_gauc"], test_auc=state["test_auc"])
             log("best validation_gauc: %.4f" % validation[0])
         log("best test_gauc: %.4f" % best[0])
         if best[0] < self._floors.test + NOT_LEARNT:
