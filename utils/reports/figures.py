@@ -8,8 +8,9 @@ import typing
 from matplotlib.ticker import MaxNLocator
 
 from utils.reports import plots
-from utils.reports.comparison import DIFFERENCES, RATIOS, STAGES
 from utils.reports.names import dataset_label, heading, kinds_of, machines_of, model_order
+from utils.reports.pairs import DIFFERENCES, RATIOS, STAGES
+from utils.reports.verdicts import INTERVAL
 from utils.results import RATES
 
 WIDTH, HEIGHT = 4.8, 2.7  # inches, of a panel: the letters can be read where a plot fills the width of a telephone
@@ -129,7 +130,7 @@ def comparison_plot(file, folders, pairs):
     rows = -(-len(panels) // 2)
     height = rows * (0.8 + 0.17 * max_keys * max(1.5, len(folders) - 1))
     datasets = sorted({pair.key[1] for pair in pairs})
-    title = ["%s: %s" % (folder.letter, folder.path) for folder in folders] + [", ".join(map(dataset_label, datasets))]
+    title = ["%s: %s" % (folder.letter, folder.label) for folder in folders] + [", ".join(map(dataset_label, datasets))]
     with plots.drawing(file, "\n".join(title), 9.6, 0.2 * len(title) + height, rows, 2) as (figure, axes):
         for axis, (stage, column) in zip(axes.flat, panels):
             _panel(axis, folders, stage, column, by_stage[stage], len(datasets) > 1)
@@ -145,20 +146,25 @@ def _panel(axis, folders, stage, column, pairs, name_datasets):
     keys = list(dict.fromkeys(pair.key for pair in pairs))
     pairs = [pair for pair in pairs if pair.figure(column) is not None]
     values = [pair.figure(column) for pair in pairs]
+    bounds = [bound for pair in pairs for bound in pair.bounds(column)]
     for index, folder in enumerate(folders[1:]):
         offset = (index + 0.5) / (len(folders) - 1) - 0.5
-        points = [(value, keys.index(pair.key) + offset, pair.cell(column, decimals=4))
-                  for pair, value in zip(pairs, values) if pair.other is folder]
+        points = [(pair, value, keys.index(pair.key) + offset) for pair, value in zip(pairs, values)
+                  if pair.other.folder is folder]
         style = plots.style(index)
-        axis.plot([value for value, _, _ in points], [height for _, height, _ in points],
+        axis.plot([value for _, value, _ in points], [height for _, _, height in points],
                   label="%s, compared with %s" % (folder.letter, first), **dict(style, linestyle="none"))
-        for value, height, text in points:
+        for pair, value, height in points:
             side = 1 if value >= middle else -1
             axis.hlines(height, middle, value, color=style["color"], linewidth=1)
-            axis.annotate(text, (value, height), fontsize=8, xytext=(6 * side, 0), textcoords="offset points",
-                          verticalalignment="center", horizontalalignment="left" if side > 0 else "right")
+            if pair.bounds(column):
+                axis.hlines(height, *pair.bounds(column), color=style["color"], linewidth=8, alpha=0.25)
+            axis.annotate(pair.cell(column, decimals=4), (value, height), fontsize=8, xytext=(6 * side, 0),
+                          textcoords="offset points", verticalalignment="center",
+                          horizontalalignment="left" if side > 0 else "right")
     axis.axvline(middle, color="#000000", linewidth=0.8)
-    axis.set(ylim=(len(keys) - 0.5, -0.5), yticks=range(len(keys)), title="%s: %s" % (STAGES[stage], heading(column)),
+    axis.set(ylim=(len(keys) - 0.5, -0.5), yticks=range(len(keys)),
+             title="%s: %s%s" % (STAGES[stage], heading(column), ", with its " + INTERVAL if bounds else ""),
              yticklabels=[plots.plain(_run_name(key, name_datasets)) for key in keys],
              xlabel="%s %s, %s is better" % ("ratio to" if is_ratio else "difference from", first,
                                              "less" if "latency" in column else "more"))
@@ -170,7 +176,7 @@ def _panel(axis, folders, stage, column, pairs, name_datasets):
             2.0 ** power for power in range(1, powers + 1, 1 + powers // 4)]
         plots.powers_of_two(axis, 1 / largest, largest, [1] + ticks + [1 / tick for tick in ticks], "{x:.3g}")
     else:
-        largest = max([0.0001] + [1.8 * abs(value) for value in values])
+        largest = max([0.0001] + [1.8 * abs(value) for value in values] + [1.1 * abs(bound) for bound in bounds])
         axis.set_xlim(-largest, largest)
         axis.xaxis.set_major_locator(MaxNLocator(5))
 
