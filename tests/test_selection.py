@@ -222,7 +222,7 @@ def test_a_run_that_ends_near_popularity_says_that_it_has_not_learnt_yet(tmp_pat
     output = capfd.readouterr()
     number, = re.findall(r"^popularity_gauc: (\d\.\d{4})\t", output.out, re.M)
     assert "%.4f" % float(row["popularity_gauc"]) == number
-    assert (float(row["best_gauc"]) < float(row["popularity_gauc"]) + 0.01) == ("warning: not learnt yet" in output.err)
+    assert (float(row["best_gauc"]) < float(row["popularity_gauc"]) + 0.01) == ("\nNot learnt yet: " in output.out)
     assert [point["popularity_gauc"] for point in Folder(tmp_path / "begun").rows("curves")] == 2 * [
         row["popularity_gauc"]]
 
