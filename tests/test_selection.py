@@ -1,4 +1,5 @@
 """Selection on validation, patience, a target of GAUC, what popularity alone gives, and outcomes by user."""
+import glob
 import json
 import os
 import pickle
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 
 from tests.helpers import TWO_EPOCHS, Folder, random_dataset, results_of
-from tests.rows import TRAIN
+from tests.rows import INFER, TRAIN
 from utils.data.popularity import popularity_gauc
 from utils.data.validation import hold_out_validation
 from utils.dataset import Dataset, build_sets, read_dataset
 from utils.files import UserError
-from utils.results import TRAIN_COLUMNS, check_folder, read_rows, write_csv
+from utils.results import TRAIN_COLUMNS, add_rows, check_folder, read_rows, write_csv
 from utils.runs.outcomes import outcomes_of, read_outcomes, store_outcomes
 from utils.runs.stopping import evaluations_since_best, reaching_point, reason_to_end, target_columns, wider_spacing
+from utils.runs.unfinished import begin
 
 VALIDATION = TWO_EPOCHS + ("--selection", "validation", "--optimizer", "adam", "--lr", 0.01)
 
@@ -261,6 +263,21 @@ def test_outcomes_that_are_not_there_or_are_damaged(tmp_path):
     np.savez(str(path), right=np.ones(9, bool))
     with pytest.raises(UserError, match="other outcomes than its name says"):
         read_outcomes(results, name)
+
+
+def test_rows_that_are_moved_or_copied_aside_take_their_outcomes_along(tmp_path):
+    results = str(tmp_path / "results")
+    name = store_outcomes(results, outcomes_of(np.array([[2, 1], [1, 2]], np.float32)), 2)
+    row = dict(TRAIN, outcomes=name)
+    add_rows(results, {"train": [row]})
+    add_rows(results, {"train": [row], "infer": [dict(INFER, outcomes=name)]})
+    copied, = glob.glob(results + "_*")
+    assert read_outcomes(copied, name).tolist() == [True, False]
+    begin(results, "infer", "settings")
+    moved, = set(glob.glob(results + "_*")) - {copied}
+    assert os.path.exists(os.path.join(moved, "results_infer.csv"))
+    for folder in (results, moved):
+        assert read_outcomes(folder, name).tolist() == [True, False]
 
 
 def test_what_earlier_versions_wrote_was_selected_on_the_test_set(tmp_path):

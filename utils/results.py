@@ -9,6 +9,7 @@ import shutil
 
 from utils.files import ROOT, UserError, check_writable, dated_folder, make_folder, replacing
 from utils.runs.locks import waited_for
+from utils.runs.outcomes import copy_outcomes
 
 RESULTS = os.path.join(ROOT, "results")
 
@@ -163,6 +164,7 @@ def add_rows(folder, tables):
             copies = dated_folder(folder)
             for path in changed_paths:
                 shutil.copy2(path, copies)
+            copy_outcomes(folder, copies)
         for path, (columns, rows) in contents.items():
             write_csv(path, columns, rows)
 
