@@ -110,6 +110,15 @@ def whole_batch(row):
     return int(row["batch_size"]) * int(row["num_accelerators"]) * int(row["num_workers"])
 
 
+def is_learnt(row):
+    """Whether the GAUC of a row of training or inference is NOT_LEARNT or more above what item popularity alone gives.
+
+    True where the row does not say what popularity gives, as those of earlier versions.
+    """
+    gauc = row["best_gauc"] if "best_gauc" in row else row["gauc"]
+    return not row["popularity_gauc"] or float(gauc) >= float(row["popularity_gauc"]) + NOT_LEARNT
+
+
 def write_csv(path, columns, rows):
     """Writes dictionaries as the CSV `path`; a column that a row lacks stays empty."""
     with replacing(path, "w", newline="", encoding="utf-8") as file:
