@@ -16,7 +16,7 @@ from utils.results import RATES, flag_text
 
 WIDTH, HEIGHT = 4.8, 2.7  # inches, of a panel: the letters can be read where a plot fills the width of a telephone
 MAX_MARKERS = 12  # of a curve
-MAX_SHIFT = 0.4  # octaves: how far from each other lines are at one batch size, where their bars would hide each other
+SHIFT, MAX_SHIFT = 0.03, 0.4  # octaves: from one line with bars to the next at a batch size, and of all together
 OVER_SEEDS = "mean of %d seeds, lowest to highest"
 NUMBER = "{x:,.10g}"  # a tick's format
 
@@ -180,7 +180,7 @@ def _draw(axis, lines, place, x, y, max_markers=None):
         places = [rows for group in line.groups for rows in group.places(place) if all(row[y] for row in rows)]
         if not places:
             continue
-        shift = 2 ** ((index - (len(lines) - 1) / 2) * MAX_SHIFT / max(len(lines), 14)) if has_bars else 1
+        shift = 2 ** ((index - (len(lines) - 1) / 2) * min(SHIFT, MAX_SHIFT / len(lines))) if has_bars else 1
         at, figures = ([summary([float(row[column]) for row in rows]) for rows in places] for column in (x, y))
         xs, style = [each.mean * shift for each in at], plots.style(index)
         drawn[index], = axis.plot(xs, [each.mean for each in figures], label=_label(line, lines),
