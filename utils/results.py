@@ -76,13 +76,15 @@ def by_seed(rows, stage):
     """`rows` of a stage in lists, of runs that differ in their seed alone; of curves, all points of such runs.
 
     How many steps a run had is no difference: it follows from the flags, or from what patience and a target made of
-    them.
+    them. Inference with a checkpoint before and after more training has one seed twice: each of these is on its own.
     """
     groups = {}
     for row in rows:
         key = run_of(dict(row, seed="", **{"trained_steps": ""} if stage == "infer" else {}), stage)
-        groups.setdefault(key, []).append(row)
-    return list(groups.values())
+        groups.setdefault(key, {}).setdefault(run_of(row, stage), []).append(row)
+    for runs in map(list, map(dict.values, groups.values())):
+        has_seed_twice = len({run[0]["seed"] for run in runs}) < len(runs)
+        yield from runs if has_seed_twice else [[row for run in runs for row in run]]
 
 
 def texts_of(row, columns):
