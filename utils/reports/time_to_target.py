@@ -7,7 +7,7 @@ import typing
 
 from utils.files import UserError
 from utils.reports.markdown import dataset_cell, table
-from utils.reports.names import heading, kinds_of, model_order, path_label
+from utils.reports.names import heading, kinds_of, model_order, one_line, path_label
 from utils.reports.statistics import OLYMPIC_FEWEST, olympic
 from utils.results import TARGET, by_seed, csv_name, read_rows, whole_batch
 from utils.runs.stopping import MAX_EVALUATION_SHARE, wider_spacing
@@ -58,8 +58,8 @@ class Group:
     @property
     def label(self):
         """A line of text that says which group it is."""
-        return "group %d (%s on %s, batch size %d)" % (
-            self.number, self.setting.model, self.setting.dataset, self.setting.batch_size)
+        return one_line("group %d (%s on %s, batch size %d)" % (
+            self.number, self.setting.model, self.setting.dataset, self.setting.batch_size))
 
     def score(self, column):
         """The `Summary` of a column of TARGET without the fastest and the slowest run; None where there is none."""

@@ -17,6 +17,7 @@ import sys
 from utils import models
 from utils.files import ROOT, Parser, UserError, replacing, run_main, set_aside
 from utils.results import KEY, PUBLISHED, RESULTS, read_rows
+from utils.runs.outcomes import copy_outcomes
 
 GO_ON = 10  # exit status of `begin`
 MARKS = ".unfinished"
@@ -60,6 +61,8 @@ def begin(folder, command, settings):
     old_results = set_aside(sorted(paths - _git_files(folder)), folder)
     if old_results:
         print("earlier results are in %s" % os.path.relpath(old_results))
+    if old_results and command == "infer":  # the folder's other results need them, too
+        copy_outcomes(folder, old_results)
     if command != "infer":  # what other scripts have done has been moved
         for other in marks if old_results else ():
             print("%s.sh had not come to its end; what it made is there, too" % other)
