@@ -108,7 +108,7 @@ def _has_reached(row):
 
 
 def read_groups(folder):
-    """The `Group`s of the runs in `folder` that had a target, by data set, model, batch size and so on.
+    """The `Group`s of the runs in `folder` that had a target, sorted by data set, model and batch size.
 
     Raises:
       UserError: there are none, or the folder's CSV is damaged, or has two rows of one run.
@@ -124,11 +124,11 @@ def read_groups(folder):
                         % path)
     for row in rows:
         _check_row(row, path)
-    groups = by_seed(rows, "train")
+    groups = sorted(by_seed(rows, "train"), key=lambda group: (
+        group[0]["dataset"], model_order(group[0]["model"]), whole_batch(group[0])))
     for group in groups:
         if len({row["seed"] for row in group}) < len(group):
             raise UserError("%s has two rows of one run, with the same flags on the same machine; leave one" % path)
-    groups.sort(key=lambda group: (group[0]["dataset"], model_order(group[0]["model"]), whole_batch(group[0])))
     return [Group(number, group) for number, group in enumerate(groups, 1)]
 
 
