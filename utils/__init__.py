@@ -22,6 +22,7 @@ Training, inference, results:
 Commands, python -m utils.<name>:
     report.py            the report of a folder of results
     compare_results.py   several folders of results, compared
+    time_to_quality.py   the time to a target of GAUC, and its check against a reference
     show_attention.py    what a model's attention looks at
     digest.py            digests of what is prepared
 Plumbing:
