@@ -228,7 +228,7 @@ run_stage() {
         if [ "$stage" = train ] && [ -n "$seed" ]; then flags+=(--seed "$seed"); fi
         if [ "$stage" = train ] && [ -n "$TARGET_GAUC" ]; then flags+=(--target_gauc "$TARGET_GAUC"); fi
         if [ "$stage" = infer ] && [ -n "$DURATION" ]; then flags+=(--duration "$DURATION"); fi
-        run=${batch_size}${seed:+_seed_$seed}  # as in utils/runs/trained.py
+        run=$batch_size${seed:+_seed_$seed}  # as in utils/runs/trained.py
         # shellcheck disable=SC2086  # no flag, or one
         (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
           --save_path "save_path/${VARIANT:+$VARIANT/}batch_$run" ${flags[@]+"${flags[@]}"} "$@") |
