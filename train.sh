@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains each model at each batch size; results in results/. Arguments go to each train.py. After an interruption the same
-# command goes on where it stopped.
+# Trains each model at each batch size with each seed; results in results/. Arguments go to each train.py. After an
+# interruption the same command goes on where it stopped.
 here=${BASH_SOURCE:-$0}
 . "${here%train.sh}utils/shell.sh" || return 1 2>/dev/null || exit 1
 

@@ -109,6 +109,29 @@ def test_one_of_other_data_is_not_chosen_where_there_is_one_of_this_data(project
     assert first_line(capfd) == "checkpoint: din/save_path/batch_128, step 3, GAUC 0.6000, the only one of din"
 
 
+def test_those_selected_on_validation_go_before_those_selected_on_the_test_set_and_are_compared_among_themselves(
+        project, capfd):
+    project.put("batch_64_seed_1", 0.61, selection="validation")
+    project.put("batch_64_seed_2", 0.62, selection="validation")
+    project.infer()
+    assert first_line(capfd) == (
+        "checkpoint: din/save_path/batch_64_seed_2, step 3, GAUC 0.6200 on validation, the best of 2 of din")
+    project.put("batch_64", 0.9)
+    project.put("batch_128", 0.8, selection="test")
+    project.put("batch_32", 0.95, dataset_fingerprint="other")
+    project.infer()
+    assert first_line(capfd) == (
+        "checkpoint: din/save_path/batch_64_seed_2, step 3, GAUC 0.6200 on validation, the best of 2 of din; left out: "
+        "2 selected on the test set")
+
+
+def test_one_of_other_data_is_not_chosen_for_being_selected_on_validation(project, capfd):
+    project.put("batch_64", 0.9, dataset_fingerprint="other", selection="validation")
+    project.put("batch_128", 0.6)
+    project.infer()
+    assert first_line(capfd) == "checkpoint: din/save_path/batch_128, step 3, GAUC 0.6000, the only one of din"
+
+
 def test_a_checkpoint_from_elsewhere_is_taken_where_there_is_no_other(project, capfd):
     project.put("", 0.9)
     os.remove(project("save_path", "state.json"))

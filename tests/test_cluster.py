@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.helpers import random_dataset, run_script
+from tests.helpers import random_dataset, results_of, run_script
 from tests.rows import error_of
 from utils.batches import train_batches
 from utils.cluster.local_cluster import free_addresses
@@ -127,6 +127,16 @@ def test_workers_equal_one_with_the_whole_batch_over_50_steps(folder, count, num
     for name, value in expected.items():
         if not name.startswith("f3_att/bias"):  # no gradient but rounding: the softmax takes its effect away
             np.testing.assert_allclose(variables[name], value, rtol=1e-3, atol=1e-6 * largest, err_msg=name)
+
+
+def test_two_workers_that_select_on_validation_write_the_row_of_one_with_twice_the_batch(folder):
+    flags = ["--selection", "validation", "--lr", 0.3, "--max_steps", 12, "--eval_every", 4]
+    expected, _, _ = trained(folder, 1, flags + ["--batch_size", WHOLE_BATCH])
+    row, _, _ = trained(folder, 2, flags + ["--batch_size", WHOLE_BATCH // 2])
+    assert (row["num_workers"], expected["num_workers"], row["selected_on"]) == ("2", "1", "validation")
+    split = {"batch_size": expected["batch_size"], "num_workers": "1", "device": expected["device"]}
+    assert results_of(dict(row, **split)) == results_of(expected)
+    assert "" not in (row["validation_gauc"], row["best_gauc"], row["outcomes"])
 
 
 LONG = ["--batch_size", 8, "--max_steps", 120, "--eval_every", 4, "--optimizer", "adam"]

@@ -1,13 +1,12 @@
 """The comparison of folders of results: its figures, what it refuses to compare, and what it writes."""
 import csv
 import os
-import re
 
 import pytest
 
-from tests.rows import INFER, TRAIN, error_of, write_rows
-from utils import compare_results
-from utils.reports.comparison import DIFFERENCES, RATIOS
+from tests.comparisons import Comparison
+from tests.rows import INFER, TRAIN
+from utils.reports.pairs import DIFFERENCES, RATIOS
 from utils.results import KEY, csv_name
 
 FASTER = {"train": {"system_recommendations_per_second": "25756.0",
@@ -15,42 +14,6 @@ FASTER = {"train": {"system_recommendations_per_second": "25756.0",
                     "best_gauc": "0.925000", "device": "NVIDIA H200", "tensorflow": "2.13.1"},
           "infer": {"system_recommendations_per_second": "3448.3", "latency_ms_p50": "1.785",
                     "latency_ms_p99": "15.708", "gauc": "0.924000", "device": "NVIDIA H200", "tensorflow": "2.13.1"}}
-
-
-class Comparison:
-    """Folders a, b, c... in `folder`, and what comparing them gives."""
-
-    def __init__(self, folder, monkeypatch, capsys):
-        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
-
-    def write(self, name, train=({},), infer=({},)):
-        for stage, changes in (("train", train), ("infer", infer)):
-            if changes:
-                write_rows(self.folder / name, stage, *changes)
-
-    def error(self, *arguments):
-        folders = [str(self.folder / argument) if argument.islower() and not argument.startswith("-") else argument
-                   for argument in arguments]
-        return error_of(compare_results.main, self.monkeypatch, *folders, "--output", str(self.folder / "out"))
-
-    def run(self, *arguments):
-        """Compares; returns the rows of the CSV. `text` is then what was printed."""
-        assert self.error(*arguments) is None
-        self.text = self.capsys.readouterr().out
-        with open(str(self.folder / "out" / "comparison.csv"), newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-
-    def tables(self):
-        """The tables that were printed, by the heading above: lists of rows, each a list of cells."""
-        tables, heading = {}, ""
-        for line in self.text.splitlines():
-            if line.startswith("#"):
-                heading = line.lstrip("# ")
-            elif line.startswith("|"):
-                tables.setdefault(heading, []).append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-        for header, _, *rows in tables.values():
-            assert all(len(row) == len(header) for row in rows)
-        return {heading: [dict(zip(table[0], row)) for row in table[2:]] for heading, table in tables.items()}
 
 
 @pytest.fixture
@@ -77,12 +40,14 @@ def test_ratios_and_differences_are_those_of_the_figures(comparison):
         for column in DIFFERENCES[stage]:
             assert float(figures[stage, column]["difference"]) == pytest.approx(
                 float(other[column]) - float(first[column]), abs=1e-6)
-    train, = comparison.tables()["Training, ratios to A"]
-    infer, = comparison.tables()["Inference, ratios to A"]
+    tables = comparison.tables()
+    (train,), (infer,) = tables["Training, ratios to A"], tables["Inference, ratios to A"]
     assert train["system recommendations / second"] == "2.00"
     assert train["accelerator recommendations / second"] == "0.250"
-    assert (train["best GAUC difference"], train["final GAUC difference"]) == ("+0.000700", "+0.000000")
     assert (infer["latency ms p50"], infer["latency ms p99"]) == ("0.500", "2.00")
+    assert (train["dataset"], train["folder"]) == ("sample_small (generated)", "B")
+    (train,), (infer,) = tables["Training, differences from A"], tables["Inference, differences from A"]
+    assert (train["best GAUC difference"], train["final GAUC difference"]) == ("+0.000700", "+0.000000")
     assert infer["GAUC difference"] == "-0.000300"
     assert (train["dataset"], train["folder"]) == ("sample_small (generated)", "B")
 
@@ -100,25 +65,28 @@ def test_machines_are_shown_and_the_files_hold_what_is_printed(comparison):
 
 
 @pytest.mark.parametrize("column, value", [
-    ("epochs", "3"), ("optimizer", "sgd"), ("learning_rate", "1.0"), ("seed", "5"), ("steps", "600"),
+    ("epochs", "3"), ("optimizer", "sgd"), ("learning_rate", "1.0"), ("steps", "600"),
     ("recommendations", "1000"), ("max_steps", "5"), ("eval_every", "5"), ("profile", "yes"),
-    ("dataset_fingerprint", "fedcba9876543210")])
+    ("dataset_fingerprint", "fedcba9876543210"), ("selected_on", "validation"), ("patience", "3"),
+    ("target_gauc", "0.85")])
 def test_rows_that_were_made_otherwise_are_listed_and_not_compared(comparison, column, value):
     comparison.write("a", [{}, {"model": "pnn"}], ())
     comparison.write("b", [{column: value}, {"model": "pnn"}], ())
     rows = comparison.run("a", "b")
-    name, text = column.replace("_", " "), "%s %s and %s" % (column.replace("_", " "), TRAIN[column], value)
+    name = column.replace("_", " ").replace("gauc", "GAUC")
+    text = "%s %s and %s" % (name, TRAIN[column], value)
     assert {(row["model"], row["flags"]) for row in rows} == {("din", text), ("pnn", "")}
     for row in rows:
         assert bool(row["ratio"] or row["difference"]) == (row["model"] == "pnn")
     tables = comparison.tables()
     assert [row["model"] for row in tables["Training, ratios to A"]] == ["pnn"]
-    assert [row["A's and the folder's"] for row in tables["Not comparable"]] == [text] and name in text
+    assert [row["A's and the folder's"] for row in tables["Not comparable"]] == [text]
 
     rows = comparison.run("a", "b", "--anyway")
     assert all(row["ratio"] or row["difference"] for row in rows)
     tables = comparison.tables()
-    assert [row["folder"] for row in tables["Training, ratios to A"]] == ["B (not comparable)", "B"]
+    for heading in ("Training, ratios to A", "Training, differences from A"):
+        assert [row["folder"] for row in tables[heading]] == ["B (not comparable)", "B"]
     assert len(tables["Not comparable"]) == 1
 
 
@@ -130,11 +98,11 @@ def flags_of_inference(comparison, *arguments):
 def test_inference_with_another_training_is_not_compared_whether_the_training_is_there_or_not(comparison):
     """Adam and SGD had their best GAUC at the same step: best steps are multiples of --eval_every."""
     for trained in ({}, {"optimizer": "sgd", "learning_rate": "1.0"}):
-        comparison.write("a", [dict(trained, seed="77")], [{"model": "din"}, {"model": "pnn", "seed": "4"}])
-        comparison.write("b", (), [dict(trained, model="din"), {"model": "pnn", "seed": "5"}])
+        comparison.write("a", [dict(trained, seed="77")], [{"model": "din"}, {"model": "pnn", "epochs": "4"}])
+        comparison.write("b", (), [dict(trained, model="din"), {"model": "pnn", "epochs": "5"}])
         assert flags_of_inference(comparison) == {
             "din": trained and "trained with optimizer adam and sgd; trained with learning rate 0.001 and 1.0" or "",
-            "pnn": "trained with seed 4 and 5"}
+            "pnn": "trained with epochs 4 and 5"}
 
 
 @pytest.mark.parametrize("changes, flags", [
@@ -176,20 +144,29 @@ def test_inference_with_checkpoints_of_unknown_trainings_is_not_compared(compari
     assert flags_of_inference(comparison, "--anyway")["din"] != ""
 
 
-SWEEP = [{"optimizer": optimizer, "seed": seed, "best_gauc": "0.%s%s" % (seed, len(optimizer))}
-         for optimizer in ("sgd", "adam") for seed in ("1", "2")]
+SWEEP = [{"optimizer": optimizer, "eval_every": spacing, "best_gauc": "0.%s%s" % (spacing, len(optimizer))}
+         for optimizer in ("sgd", "adam") for spacing in ("1", "2")]
 
 
 def test_each_run_of_a_sweep_is_compared_with_its_like(comparison):
     comparison.write("a", SWEEP, ())
-    comparison.write("b", SWEEP[::-1] + [{"optimizer": "sgd", "seed": "3"}], ())
+    comparison.write("b", SWEEP[::-1] + [{"optimizer": "sgd", "eval_every": "3"}], ())
     rows = [row for row in comparison.run("a", "b") if row["column"] == "best_gauc"]
-    assert [row["run"] for row in rows] == ["optimizer adam, seed 2", "optimizer adam, seed 1", "optimizer sgd, seed 2",
-                                            "optimizer sgd, seed 1"]
+    assert [row["run"] for row in rows] == ["optimizer adam, eval every 2", "optimizer adam, eval every 1",
+                                            "optimizer sgd, eval every 2", "optimizer sgd, eval every 1"]
     assert all(row["first_value"] == row["other_value"] and row["flags"] == "" for row in rows)
     tables = comparison.tables()
     assert [row["run"] for row in tables["Training, ratios to A"]] == [row["run"] for row in rows]
-    assert [row["where"] for row in tables["Not in every folder"]] == ["only in B, with optimizer sgd, seed 3"]
+    assert [row["where"] for row in tables["Not in every folder"]] == ["only in B, with optimizer sgd, eval every 3"]
+
+
+def test_runs_that_the_first_folder_lacks_are_told_apart_by_their_flags(comparison):
+    comparison.write("a", [{"model": "pnn"}], ())
+    comparison.write("b", [{}, {"model": "pnn"}], ())
+    comparison.write("c", [{"patience": "3", "device": "NVIDIA H100"}, {"model": "pnn"}], ())
+    comparison.run("a", "b", "c")
+    assert [row["where"] for row in comparison.tables()["Not in every folder"]] == [
+        "only in B, with patience 0", "only in C, with patience 3"]
 
 
 def test_the_rows_of_two_machines_in_one_folder_are_both_compared(comparison):
@@ -214,7 +191,7 @@ def test_other_data_are_not_compared(comparison):
 def test_a_comparison_of_nothing_removes_the_plot_of_an_earlier_one(comparison):
     comparison.write("a")
     comparison.write("b")
-    comparison.write("c", [{"seed": "5"}], ())
+    comparison.write("c", [{"epochs": "5"}], ())
     comparison.run("a", "b")
     comparison.run("a", "c")
     assert sorted(os.listdir(str(comparison.folder / "out"))) == ["comparison.csv", "comparison.md"]

@@ -256,8 +256,8 @@ def test_the_whole_benchmark(project, tmp_path):
         shutil.rmtree(str(project / "results"))
         shutil.rmtree(str(project / "pnn" / "save_path"))
     write_dataset(str(project / "pnn" / "dataset.pkl"), random_dataset())
-    run = Command("./run.sh", "--eval_every", 5, folder=project, MODELS="pnn", BATCH_SIZES="16", EPOCHS="2",
-                  NUM_ACCELERATORS="1", DURATION="0")
+    run = Command("./run.sh", "--eval_every", 5, folder=project, MODELS="pnn", BATCH_SIZES="16", SEEDS="1 2",
+                  EPOCHS="1", NUM_ACCELERATORS="1", DURATION="0")
     reference = undisturbed(run, made, str(tmp_path / "log"))
     forget()
     soak("run.sh", kills_of("run.sh"), run, made, forget, reference, str(tmp_path / "log"))

@@ -1,7 +1,5 @@
 """The report: what its page holds, what its plots draw, how it takes results that are missing, mixed or hostile."""
-import base64
 import csv
-import html.parser
 import io
 import os
 import re
@@ -15,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from tests.pages import Page, curve
 from tests.rows import ROWS, error_of, write_rows
 from utils import report
 from utils.files import ROOT
@@ -22,56 +21,7 @@ from utils.reports import figures
 from utils.reports.names import heading
 from utils.results import COLUMNS, PUBLISHED, RESULTS, TRAINING, csv_name
 
-VOID = ("meta", "img")
 HOSTILE = '<script>alert("1")</script>&$\\frac{$_^%'
-
-
-class Page(html.parser.HTMLParser):
-    """A page read back: its tables by title, headings, images, attributes and text. No tag may stay open."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.open, self.tables, self.headings, self.attributes, self.tags, self.text = [], {}, [], [], set(), ""
-        with open(os.path.join(str(folder), report.REPORT), encoding="utf-8") as file:
-            self.source = file.read()
-        self.feed(self.source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in ("h2", "h3"):
-            self.headings.append("")
-        if tag == "table":
-            self.table = self.tables.setdefault(self.headings[-1], [])
-        if tag == "tr":
-            self.table.append([])
-        if tag in ("th", "td"):
-            self.table[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("th", "td"):
-            self.table[-1][-1] += data
-        elif self.open and self.open[-1] in ("h2", "h3"):
-            self.headings[-1] += data
-        self.text += data
-
-    def rows(self, title):
-        """The rows of a table, dictionaries by header."""
-        header, *rows = self.tables[title]
-        assert len(set(header)) == len(header) and all(len(row) == len(header) for row in rows)
-        return [dict(zip(header, row)) for row in rows]
-
-    def images(self):
-        """The contents of the images."""
-        return [base64.b64decode(value.split(",", 1)[1]) for tag, name, value in self.attributes
-                if (tag, name) == ("img", "src")]
 
 
 @pytest.fixture
@@ -90,11 +40,6 @@ def plot_log(monkeypatch):
     monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
     monkeypatch.setattr(matplotlib.figure.Figure, "suptitle", suptitle)
     return lines, titles
-
-
-def curve(gaucs, **changes):
-    return [dict(changes, step=str(100 * index), seconds=str(0.5 + index), gauc=str(gauc),
-                 train_loss="0.6" if index else "") for index, gauc in enumerate(gaucs)]
 
 
 def write_all(folder):
@@ -163,7 +108,8 @@ def test_the_tables_hold_the_csvs(report_folder):
         for row, cells in zip(rows, table_rows):
             for column in COLUMNS[stage]:
                 trained = "trained with: " * (stage == "infer" and column in TRAINING)
-                assert column == "dataset" or cells.get(trained + heading(column), "") == row[column], column
+                shown = "" if column in ("dataset", "outcomes") else row[column]
+                assert cells.get(trained + heading(column), "") == shown, column
         assert [len(page.rows(title + mark)) for title in titles] == [len(rows)] * len(titles)
 
 

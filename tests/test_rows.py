@@ -94,7 +94,8 @@ def test_a_row_is_added_to_an_earlier_versions_file(tmp_path):
     (tmp_path / "results" / csv_name("train")).write_text("%s\n%s\n" % (",".join(earlier), ",".join("1" * 22)))
     add_rows(str(tmp_path / "results"), {"train": [dict.fromkeys(TRAIN_COLUMNS, "1")]})
     first, second = read_rows(str(tmp_path / "results"), "train")
-    assert first == dict(dict.fromkeys(TRAIN_COLUMNS, ""), num_workers="1", **dict.fromkeys(earlier, "1"))
+    assert first == dict(dict.fromkeys(TRAIN_COLUMNS, ""), num_workers="1", selected_on="test", patience="0",
+                         target_gauc="0", **dict.fromkeys(earlier, "1"))
     assert set(second.values()) == {"1"}
 
 

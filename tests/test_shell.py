@@ -14,7 +14,10 @@ SCRIPTS = ["infer.sh", "prepare_dataset.sh", "run.sh", "setup.sh", "test.sh", "t
 PYTHON = '''#!/bin/sh
 case "$*" in
   *installation.py\\ is_set_up*) ;;
-  *train.py*) echo "$(basename "$PWD")" "$@"; mkdir -p "$3"; : >"$3/ckpt.index" ;;
+  *train.py*)
+    echo "$(basename "$PWD")" "$@"
+    until [ "$1" = --save_path ]; do shift; done
+    mkdir -p "$2"; : >"$2/ckpt.index" ;;
   *infer.py* | *utils.report*) echo "$(basename "$PWD")" "$@" ;;
   *) exec "%s" "$@" ;;
 esac
@@ -33,7 +36,8 @@ def copy(project):
     """A copy of the project, with all of its scripts, in which training and inference do nothing."""
     (project / ".ci").mkdir()
     shutil.copy(os.path.join(ROOT, ".ci", "run"), str(project / ".ci" / "run"))
-    (project / "pnn" / "dataset.pkl").write_text("")
+    for folder in ("din", "pnn"):
+        (project / folder / "dataset.pkl").write_text("")
     python = project / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(PYTHON % sys.executable)
@@ -72,6 +76,26 @@ def test_a_script_that_is_sourced_is_an_error_and_leaves_the_shell(copy, script)
 
 def test_run_trains_then_infers(copy):
     assert benchmark(copy)[:len(EXPECTED)] == EXPECTED
+
+
+def test_with_seeds_each_is_trained_and_inferred_with_in_a_folder_and_a_log_of_its_own(copy):
+    done = run(copy, "./run.sh", "--selection", "validation", "--patience", "3", MODELS="din_dice", BATCH_SIZES="64",
+               SEEDS=" 7 0  7", TARGET_GAUC="0.79", VENV=".venv")
+    flags = "--dice --save_path save_path/dice/batch_64_seed_%s --batch_size 64 --num_accelerators 1"
+    expected = [line for seed in ("7", "0") for line in (
+        "== training din_dice, batch size 64, seed " + seed,
+        "din train.py %s --seed %s --target_gauc 0.79 --epochs 2 --selection validation --patience 3"
+        % (flags % seed, seed))]
+    expected += [line for seed in ("7", "0") for line in (
+        "== inference with din_dice, batch size 64, seed " + seed, "din infer.py " + flags % seed)]
+    assert (done.returncode, done.stdout.splitlines()[:len(expected)]) == (0, expected)
+    for stage in ("train", "infer"):
+        logs = [path.name for path in (copy / "results").glob("result_%s_*" % stage)]
+        assert sorted(logs) == ["result_%s_din_dice_64_seed_%d.txt" % (stage, seed) for seed in (0, 7)]
+
+
+def test_seeds_and_a_target_that_are_set_but_empty_are_as_not_set(copy):
+    assert benchmark(copy, SEEDS=" ", TARGET_GAUC="")[:len(EXPECTED)] == EXPECTED
 
 
 @pytest.mark.parametrize("variables", [

@@ -10,11 +10,16 @@ INTERRUPTED = {"MODELS": "pnn", "BATCH_SIZES": "64 32", "EPOCHS": "1"}
 
 def interrupt_at_the_second_batch_size(project, *command):
     """Runs a command, which ends at batch size 32 by a file where its checkpoints go; takes the file away."""
+    interrupt(project, "batch_32", *command, **INTERRUPTED)
+
+
+def interrupt(project, folder, *command, **variables):
+    """Runs a command, which ends by a file in the place of `folder`, below pnn's save_path; takes the file away."""
     write_datasets(project)
-    in_the_way = project / "pnn" / "save_path" / "batch_32"
-    in_the_way.parent.mkdir()
+    in_the_way = project / "pnn" / "save_path" / folder
+    in_the_way.parent.mkdir(exist_ok=True)
     in_the_way.write_text("")
-    assert run(project, *command, **INTERRUPTED).returncode == 1
+    assert run(project, *command, **variables).returncode == 1
     in_the_way.unlink()
 
 
@@ -33,6 +38,24 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(project):
     assert reported(project) == ["train"]
     assert run(project, "./infer.sh", **INTERRUPTED).returncode == 0
     assert reported(project) == ["train", "infer"]
+
+
+def test_with_seeds_a_benchmark_goes_on_with_those_that_are_left_and_other_seeds_are_another_command(project):
+    settings = dict(INTERRUPTED, BATCH_SIZES="64", SEEDS="5 6")
+    interrupt(project, "batch_64_seed_6", "./run.sh", **settings)
+    first, = rows(project, "train")
+    done = run(project, "./run.sh", **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:4] == [
+        "going on with what was interrupted", "== training pnn, batch size 64, seed 5", "done before the interruption",
+        "== training pnn, batch size 64, seed 6"]
+    assert rows(project, "train")[0] == first
+    for stage in ("train", "infer"):
+        assert [row["seed"] for row in rows(project, stage)] == ["5", "6"]
+    interrupt(project, "batch_64_seed_8", "./train.sh", **dict(settings, SEEDS="7 8"))
+    other = run(project, "./train.sh", **dict(settings, SEEDS="8"))
+    assert other.returncode == 0 and "going on" not in other.stdout
+    assert [row["seed"] for row in rows(project, "train")] == ["8"]
 
 
 def test_a_row_that_was_made_by_hand_is_not_taken_for_an_interrupted_scripts(project):

@@ -23,6 +23,7 @@ Commands, python -m utils.<name>:
     search.py            the hyperparameters of a model, chosen on validation
     report.py            the report of a folder of results
     compare_results.py   several folders of results, compared
+    time_to_quality.py   the time to a target of GAUC, and its check against a reference
     show_attention.py    what a model's attention looks at
     digest.py            digests of what is prepared
 Plumbing:

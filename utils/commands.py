@@ -52,7 +52,8 @@ def share(text):
     return value
 
 
-SEED = at_least(0, 2 ** 31 - 1)  # NumPy takes it, and TensorFlow
+LARGEST_SEED = 2 ** 31 - 1  # NumPy takes it, and TensorFlow
+SEED = at_least(0, LARGEST_SEED)
 TRAINED_SAVE_PATH = "folder of the checkpoint (default: the best in save_path and save_path/batch_*)"
 
 

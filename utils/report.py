@@ -4,7 +4,8 @@
 
 run.sh, train.sh and infer.sh make it at their end. It works with any of the three CSVs missing. Each data set has its
 plots and tables, and those of a generated sample say that they are. A line of a plot joins runs that were made with the
-same flags on the same machine, and nothing else.
+same flags on the same machine, and nothing else; runs that differ in their seed alone are one, drawn as their mean with
+the lowest and the highest.
 """
 import os
 import re

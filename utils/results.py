@@ -9,6 +9,7 @@ import shutil
 
 from utils.files import ROOT, UserError, check_writable, dated_folder, make_folder, replacing
 from utils.runs.locks import waited_for
+from utils.runs.outcomes import copy_outcomes
 
 RESULTS = os.path.join(ROOT, "results")
 
@@ -81,13 +82,15 @@ def by_seed(rows, stage):
     """`rows` of a stage in lists, of runs that differ in their seed alone; of curves, all points of such runs.
 
     How many steps a run had is no difference: it follows from the flags, or from what patience and a target made of
-    them.
+    them. Inference with a checkpoint before and after more training has one seed twice: each of these is on its own.
     """
     groups = {}
     for row in rows:
         key = run_of(dict(row, seed="", **{"trained_steps": ""} if stage == "infer" else {}), stage)
-        groups.setdefault(key, []).append(row)
-    return list(groups.values())
+        groups.setdefault(key, {}).setdefault(run_of(row, stage), []).append(row)
+    for runs in map(list, map(dict.values, groups.values())):
+        has_seed_twice = len({run[0]["seed"] for run in runs}) < len(runs)
+        yield from runs if has_seed_twice else [[row for run in runs for row in run]]
 
 
 def texts_of(row, columns):
@@ -114,6 +117,15 @@ def machine_of(row):
 def whole_batch(row):
     """How many recommendations, or users, a batch of a row has on all accelerators and workers together."""
     return int(row["batch_size"]) * int(row["num_accelerators"]) * int(row["num_workers"])
+
+
+def is_learnt(row):
+    """Whether the GAUC of a row of training or inference is NOT_LEARNT or more above what item popularity alone gives.
+
+    True where the row does not say what popularity gives, as those of earlier versions.
+    """
+    gauc = row["best_gauc"] if "best_gauc" in row else row["gauc"]
+    return not row["popularity_gauc"] or float(gauc) >= float(row["popularity_gauc"]) + NOT_LEARNT
 
 
 def write_csv(path, columns, rows):
@@ -160,6 +172,7 @@ def add_rows(folder, tables):
             copies = dated_folder(folder)
             for path in changed_paths:
                 shutil.copy2(path, copies)
+            copy_outcomes(folder, copies)
         for path, (columns, rows) in contents.items():
             write_csv(path, columns, rows)
 

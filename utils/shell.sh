@@ -116,6 +116,8 @@ read_settings() {
   export NUM_ACCELERATORS=${NUM_ACCELERATORS:-1}    # devices to split each batch over
   export NUM_WORKERS=${NUM_WORKERS:-1}              # processes that train together, a cluster on this machine
   export DURATION=${DURATION:-}                     # seconds of each inference; empty: until its figure is steady
+  export SEEDS=${SEEDS:-}                           # of training, each once; empty: train.py's default, once
+  export TARGET_GAUC=${TARGET_GAUC:-}               # at which training ends; empty: at none
   local variable word known model
   known=$(all_models | cut -d ' ' -f 1 | tr '\n' ' ')
   for variable in EPOCHS NUM_ACCELERATORS NUM_WORKERS; do
@@ -128,6 +130,8 @@ read_settings() {
   for word in ${BATCH_SIZES:-none}; do
     is_count "$word" || fail "BATCH_SIZES has $word; give numbers, each 1 or more"
   done
+  # shellcheck disable=SC2086  # a list of words
+  SEEDS=$(each_once $SEEDS)
   MODEL_LIST=$MODELS
   if [ "$MODEL_LIST" = all ]; then MODEL_LIST=${known% }; fi
   # shellcheck disable=SC2086  # a list of words
@@ -170,6 +174,11 @@ hold_lock() {
   exec "$PLAIN_PYTHON" "$ROOT/utils/runs/locks.py" "$folder/.lock" "$ROOT/$(basename "$0")" "$@"
 }
 
+# Ends the script unless training has left a checkpoint of each model at each batch size, with each of SEEDS.
+check_checkpoints() {
+  (cd "$ROOT" && "$PYTHON" -m utils.runs.trained "$MODEL_LIST" "$BATCH_SIZES" "$SEEDS")
+}
+
 # begin_results COMMAND [ARGUMENT ...]: moves earlier results aside, unless the same command with the same arguments was
 # interrupted: then GOES_ON is set. Nothing where a script that called this one has begun. BEGUN_BY is who has.
 begin_results() {
@@ -177,7 +186,7 @@ begin_results() {
   shift
   [ -z "${BEGUN_BY:-}" ] || return 0
   (cd "$ROOT" && "$PYTHON" -m utils.runs.unfinished begin "$command" "$MODEL_LIST" -- "$BATCH_SIZES" "$NUM_ACCELERATORS" \
-    "$NUM_WORKERS" "$EPOCHS" "$DURATION" "$@") || status=$?
+    "$NUM_WORKERS" "$EPOCHS" "$DURATION" "$SEEDS" "$TARGET_GAUC" "$@") || status=$?
   case $status in
     0) export GOES_ON= ;;
     10) export GOES_ON=1 ;;
@@ -193,11 +202,11 @@ end_results() {
   (cd "$ROOT" && "$PYTHON" -m utils.report && "$PYTHON" -m utils.runs.unfinished end "$BEGUN_BY")
 }
 
-# run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES, on
-# NUM_ACCELERATORS, training by NUM_WORKERS; logs and the CSV in results/. A failure ends it with Python's status.
-# The stage `rank` is infer.py with --top_k, of what was trained at each of BATCH_SIZES.
+# run_stage STAGE TITLE [ARGUMENT ...]: runs STAGE.py of each model in MODEL_LIST at each of BATCH_SIZES with each of
+# SEEDS, on NUM_ACCELERATORS, training by NUM_WORKERS; logs and the CSV in results/. A failure ends it with Python's
+# status. The stage `rank` is infer.py with --top_k, of what was trained.
 run_stage() {
-  local stage=$1 title=$2 model batch_size workers=1 launcher=() flags=() step
+  local stage=$1 title=$2 model batch_size seed run workers=1 launcher=() flags=() step
   shift 2
   if [ "$stage" = train ] && [ "$NUM_WORKERS" -gt 1 ]; then
     workers=$NUM_WORKERS
@@ -205,21 +214,27 @@ run_stage() {
   fi
   cd "$ROOT"
   for model in $MODEL_LIST; do
+    find_model "$model"
     for batch_size in $BATCH_SIZES; do
-      echo "== $title $model, batch size $batch_size"
-      step=("${BEGUN_BY:-}" "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" "$workers")
-      if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.runs.unfinished has "${step[@]}"; then
-        echo "done before the interruption"
-        continue
-      fi
-      find_model "$model"
-      if [ "$stage" != rank ]; then flags=(--batch_size "$batch_size" --num_accelerators "$NUM_ACCELERATORS"); fi
-      if [ "$stage" = infer ] && [ -n "$DURATION" ]; then flags+=(--duration "$DURATION"); fi
-      # shellcheck disable=SC2086  # no flag, or one
-      (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
-        --save_path "save_path/${VARIANT:+$VARIANT/}batch_$batch_size" ${flags[@]+"${flags[@]}"} "$@") |
-        tee -a "results/result_${stage}_${model}_$batch_size.txt"
-      [ -z "${BEGUN_BY:-}" ] || "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
+      for seed in ${SEEDS:-""}; do  # without SEEDS once, with an empty one
+        echo "== $title $model, batch size $batch_size${seed:+, seed $seed}"
+        step=("${BEGUN_BY:-}" "$stage" "$model" "$batch_size" "$NUM_ACCELERATORS" "$workers" "$seed")
+        if [ -n "$GOES_ON" ] && "$PYTHON" -m utils.runs.unfinished has "${step[@]}"; then
+          echo "done before the interruption"
+          continue
+        fi
+        flags=()
+        if [ "$stage" != rank ]; then flags=(--batch_size "$batch_size" --num_accelerators "$NUM_ACCELERATORS"); fi
+        if [ "$stage" = train ] && [ -n "$seed" ]; then flags+=(--seed "$seed"); fi
+        if [ "$stage" = train ] && [ -n "$TARGET_GAUC" ]; then flags+=(--target_gauc "$TARGET_GAUC"); fi
+        if [ "$stage" = infer ] && [ -n "$DURATION" ]; then flags+=(--duration "$DURATION"); fi
+        run=$batch_size${seed:+_seed_$seed}  # as in utils/runs/trained.py
+        # shellcheck disable=SC2086  # no flag, or one
+        (cd "$FOLDER" && "$PYTHON" ${launcher[@]+"${launcher[@]}"} "${stage/rank/infer}.py" ${VARIANT:+--$VARIANT} \
+          --save_path "save_path/${VARIANT:+$VARIANT/}batch_$run" ${flags[@]+"${flags[@]}"} "$@") |
+          tee -a "results/result_${stage}_${model}_$run.txt"
+        [ -z "${BEGUN_BY:-}" ] || "$PYTHON" -m utils.runs.unfinished add "${step[@]}"
+      done
     done
   done
 }

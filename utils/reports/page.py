@@ -7,18 +7,37 @@ import time
 from operator import itemgetter
 
 from utils.reports.names import dataset_label, heading, is_sample, machines_of
-from utils.results import CLOCK_RATES, FLAGS, PLACES, STEADY, TEXTS, csv_name
+from utils.reports.seeds import seed_groups
+from utils.reports.statistics import summary
+from utils.results import (
+    CLOCK_RATES,
+    FLAGS,
+    NOT_LEARNT,
+    PLACES,
+    SELECTION,
+    STEADY,
+    TARGET,
+    TEXTS,
+    csv_name,
+    is_learnt,
+)
 
 # The tables' columns; the data set is in their titles. What is read first comes first: a telephone shows three.
 RUN = ("model", "batch_size", "num_accelerators")
 RATES = CLOCK_RATES + STEADY
 CLOCKS = ("recommendations", "system_seconds", "accelerator_seconds")
 BEST = ("best_gauc", "best_auc")
-FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + FLAGS["train"]
+SELECTED = ("popularity_gauc", "selected_on", "validation_gauc", "validation_auc")
+FINAL = ("best_step", "final_gauc", "final_auc", "final_loss", "steps") + TARGET + ("evaluation_seconds",) + tuple(
+    flag for flag in FLAGS["train"] if flag not in SELECTED)
 WORKERS = ("num_workers",)
 STEPS = ("step_ms_p50", "step_ms_p99")
 INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p99") + CLOCKS + (
-    "gauc", "auc", "checkpoint_step") + tuple(flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
+    "gauc", "auc", "popularity_gauc", "checkpoint_step") + tuple(
+        flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
+GAUCS = ("best_gauc", "gauc")  # that are marked where nothing is learnt
+STATISTICS = {"mean": "mean", "deviation": "standard deviation", "lowest": "lowest", "highest": "highest"}
+FOR_QUALITY = 'SEEDS="1 2 3 4 5" EPOCHS=5 BATCH_SIZES=256 ./run.sh --optimizer adam --selection validation'
 SEARCH = ("model", "trial", "validation_gauc", "validation_auc", "optimizer", "learning_rate", "batch_size", "epochs",
           "best_step", "error", "steps", "recommendations", "seconds", "eval_every", "search_seed",
           "dataset_fingerprint") + PLACES["train"]
@@ -58,7 +77,7 @@ $head
 <p>System figures count the wall clock of the whole script, start-up and evaluation included; accelerator figures only \
 the time inside the session's training or scoring calls; steady figures are the median over steps, the warm-up left \
 out. GAUC is the share of test users whose purchase scores higher than their negative. A line joins runs with the same \
-flags.</p>
+flags; those that differ in their seed alone are one run, with their mean, lowest and highest.</p>
 $body
 </body>
 </html>
@@ -89,32 +108,71 @@ def page(folder, results, sections, published):
 
 def section(dataset, results, figures, published):
     """The HTML of one data set: its rows by stage, `results`, and its Plots, `figures`."""
-    label, train, infer = dataset_label(dataset), results["train"], results["infer"]
+    label = dataset_label(dataset)
     parts = ["<h2>%s</h2>" % html.escape(label), '<div class="plots">']
     for plot in figures:
         source = csv_name("curves") if plot.name.startswith("gauc") else "the tables below"
         parts.append('<figure><img src="data:image/png;base64,%s" alt="%s"></figure>' % (
             base64.b64encode(plot.png).decode(),
             html.escape("%s: %s. The figures are in %s." % (plot.title, label, source))))
-    parts.append("</div>")
-    if train:
-        parts.append(_table("Training, how fast: " + label, (
-            _columns(RUN + RATES + STEPS + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
-            + _columns(FLAGS["train"] + PLACES["train"] + WORKERS, train))))
-        parts.append(_table("Training, how good: " + label, (
-            _columns(RUN + BEST, train) + _published_columns(BEST, train, published) + _columns(FINAL, train))))
-    if infer:
-        places = _columns(PLACES["infer"] + WORKERS, infer)
-        trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
-            [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
-        parts.append(_table("Inference: " + label, _columns(INFERENCE, infer) + trained + places))
-    parts += _search_tables(label, results["search"])
+    groups = [group for group in seed_groups(results["train"], "train") if len(group.runs) > 1]
+    parts += ["</div>"] + _advice(results, groups)
+    parts += [_table("%s: %s" % (title, label), columns) for title, columns in _tables(results, groups, published)]
     return "\n".join(parts)
 
 
-def _search_tables(label, rows):
-    """The table of the trials of searches, those of each search the best first, in a list; none without rows."""
-    return [_table("Search, on the validation set: " + label, _columns(SEARCH, rows))] if rows else []
+def _advice(results, groups):
+    """What the rows of a data set do not tell of quality, and the command that does: a paragraph, in a list, or none.
+
+    `groups` are the SeedGroups of training that have several seeds.
+    """
+    sentences = []
+    if not all(map(is_learnt, results["train"] + results["infer"])):
+        sentences.append("Not learnt yet: the GAUC is less than %g above what item popularity alone gives. Such a row "
+                         "says how fast a model is, and not how good." % NOT_LEARNT)
+    if results["train"] and not any(group.row["selected_on"] == "validation" for group in groups):
+        sentences.append("No run was selected on validation with several seeds, so differences of GAUC may be chance.")
+    if not sentences:
+        return []
+    return ["<p>%s For quality run <code>%s</code>.</p>" % (html.escape(" ".join(sentences)), html.escape(FOR_QUALITY))]
+
+
+def _tables(results, groups, published):
+    """Yields (title, columns) of each table of a data set; the arguments are those of `section` and `_advice`."""
+    train, infer = results["train"], results["infer"]
+    if groups:
+        yield "Over seeds", _over_seeds(groups)
+    if train:
+        yield "Training, how fast", (
+            _columns(RUN + RATES + STEPS + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
+            + _columns(FLAGS["train"] + PLACES["train"] + WORKERS, train))
+        yield "Training, how good", (
+            _columns(RUN + BEST + SELECTED, train) + _published_columns(BEST, train, published)
+            + _columns(FINAL, train))
+    if infer:
+        trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
+            [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
+        yield "Inference", _columns(INFERENCE, infer) + trained + _columns(PLACES["infer"] + WORKERS, infer)
+    if results["search"]:  # the trials of each search, the best first
+        yield "Search, on the validation set", _columns(SEARCH, results["search"])
+
+
+def _over_seeds(groups):
+    """The columns of the table of training over several seeds, a row for each of the SeedGroups `groups`."""
+    rows = [dict(group.row, popularity_gauc=max(row["popularity_gauc"] for row in group.rows)) for group in groups]
+    differing = [column for column in FLAGS["train"] + PLACES["train"] + WORKERS
+                 if column not in SELECTION + ("seed",) and len({row[column] for row in rows}) > 1]
+    columns = _columns(RUN, rows) + [("number of seeds", [str(len(group.runs)) for group in groups], True),
+                                     ("seeds", [row["seed"] for row in rows], True)]
+    for column, template, names in (("best_gauc", "%.6f", STATISTICS), ("best_auc", "%.6f", STATISTICS),
+                                    (STEADY[0], "%.1f", list(STATISTICS)[:2])):
+        figures = [[float(row[column]) for row in group.rows if row[column]] for group in groups]
+        for name in names if any(figures) else ():
+            texts = [template % getattr(summary(values), name) if values else "" for values in figures]
+            if (column, name) == ("best_gauc", "mean"):
+                texts = [_cell(dict(row, best_gauc=text), column) for row, text in zip(rows, texts)]
+            columns.append(("%s, %s" % (heading(column), STATISTICS[name]), texts, True))
+    return columns + _columns(("popularity_gauc",) + SELECTION + tuple(differing), rows)
 
 
 def _table(title, columns):
@@ -132,8 +190,13 @@ def _table(title, columns):
 
 def _columns(names, rows):
     """The columns of a table that show columns of rows, but for those that are empty in all."""
-    return [(heading(name), [row[name] for row in rows], name not in TEXTS) for name in names
+    return [(heading(name), [_cell(row, name) for row in rows], name not in TEXTS) for name in names
             if any(row[name] for row in rows)]
+
+
+def _cell(row, column):
+    """What a table shows of a column of a row: its text, and beside a GAUC whether it is one of a model that learnt."""
+    return row[column] + (" (not learnt yet)" if column in GAUCS and not is_learnt(row) else "")
 
 
 def _published_columns(metrics, rows, published):

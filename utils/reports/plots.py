@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.ft2font import FT2Font
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from utils.reports.names import one_line
@@ -18,6 +20,7 @@ from utils.reports.names import one_line
 # Okabe and Ito's, told apart by the colour-blind, without yellow, which is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+GREY, PALE, THIN = "#666666", 0.2, 0.6  # a colour, of what is no line of a run; an opacity; points
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 7, 8 and 5: the first 280 lines are all different
 LOOK = {"figure.dpi": 160, "savefig.bbox": "tight", "savefig.pad_inches": 0.05, "font.size": 9, "axes.titlesize": 9,
         "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True, "grid.color": "#DDDDDD",
@@ -78,6 +81,32 @@ def style(index):
             "linestyle": DASHES[index % len(DASHES)]}
 
 
+def spread(axis, x, summaries, colour, is_band):
+    """Draws from the lowest to the highest of `summaries`, `Summary`s at `x`: a pale band, or bars."""
+    lowest, highest = ([getattr(each, name) for each in summaries] for name in ("lowest", "highest"))
+    if is_band:
+        axis.fill_between(x, lowest, highest, color=colour, alpha=PALE, linewidth=0)
+    else:
+        middle, half = ([(high + sign * low) / 2 for low, high in zip(lowest, highest)] for sign in (1, -1))
+        axis.errorbar(x, middle, half, fmt="none", ecolor=colour, elinewidth=1, capsize=3)
+
+
+def spread_key(label, is_band):
+    """What a legend shows of `spread`."""
+    return Patch(color=GREY, alpha=PALE, label=label) if is_band else Line2D(
+        [], [], color=GREY, linestyle="none", marker="|", markersize=10, label=label)
+
+
+def thin_key(label):
+    """What a legend shows of lines of width THIN."""
+    return Line2D([], [], color=GREY, linewidth=THIN, label=label)
+
+
+def level(axis, y, label, linestyle, linewidth):
+    """Draws a grey horizontal line across `axis` and returns it."""
+    return axis.axhline(y, color=GREY, linestyle=linestyle, linewidth=linewidth, label=label)
+
+
 def powers_of_two(axis, low, high, ticks, template):
     """Makes the x axis logarithmic, from `low` to `high`, with `ticks` alone, in the format `template`."""
     axis.set_xscale("log", base=2)
@@ -88,7 +117,7 @@ def powers_of_two(axis, low, high, ticks, template):
 
 
 def legend(figure, lines):
-    """Puts one legend below all panels, of `lines`, what Axes.plot returned."""
+    """Puts one legend below all panels, of `lines`, artists with a label."""
     labels = [textwrap.fill(plain(line.get_label()), 50) for line in lines]
     columns = max(1, 64 // (10 + max(map(len, labels))))  # as many as a plot of the report is wide
     texts = figure.legend(lines, ["line"] * len(lines), loc="upper center", bbox_to_anchor=(0.5, 0),

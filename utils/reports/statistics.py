@@ -6,6 +6,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE  # of a one-sided test
+OLYMPIC_FEWEST = 3  # values, of which one is left when the lowest and the highest are dropped
 
 
 class Summary(typing.NamedTuple):
@@ -73,3 +74,30 @@ def p_of_less(values, reference):
     if np.ptp(values) == np.ptp(reference) == 0:  # neither varies
         return 0.0 if values[0] < reference[0] else 1.0
     return float(stats.ttest_ind(values, reference, equal_var=False, alternative="less").pvalue)
+
+
+def p_of_few_less(values, reference):
+    """The p of the one-sided test that `values`, one or more, are of a distribution with a mean below `reference`'s.
+
+    The deviation s is that of `reference` alone, n figures, two or more, since a few values may agree by chance: t =
+    (mean(values) - mean(reference)) / (s * sqrt(1 / m + 1 / n)) for m values, n - 1 degrees of freedom. It is the
+    prediction of the mean of m further observations of Hahn and Meeker 1991, "Statistical Intervals", chapter 4.
+    """
+    difference = float(np.mean(values) - np.mean(reference))
+    error = np.std(reference, ddof=1) * np.sqrt(1 / len(values) + 1 / len(reference))
+    if not error:
+        return 0.0 if difference < 0 else 1.0
+    return float(stats.t.cdf(difference / error, len(reference) - 1))
+
+
+def olympic(values):
+    """The `Summary` of `values` without the lowest and the highest; None where there is none.
+
+    MLPerf's score of several runs, "MLPerf Training Rules", section "Benchmark Results": None among `values`, a run
+    that did not come to its end, counts as the highest. There is no score of fewer than three runs, nor where more than
+    one did not come to its end.
+    """
+    reached = sorted(value for value in values if value is not None)
+    if len(values) < OLYMPIC_FEWEST or len(values) - len(reached) > 1:
+        return None
+    return summary(reached[1:len(values) - 1])

@@ -6,6 +6,7 @@ array `right`, bool [U], in the order of the test set. The name is a digest of t
 import base64
 import hashlib
 import os
+import shutil
 import zipfile
 
 import numpy as np
@@ -36,6 +37,12 @@ def store_outcomes(results, text, users):
     with replacing(os.path.join(folder, name + ".npz")) as file:
         np.savez_compressed(file, right=right)
     return name
+
+
+def copy_outcomes(results, copies):
+    """Copies the outcomes in the folder `results`, if there are any, into the folder `copies`, for CSVs there."""
+    if os.path.isdir(os.path.join(results, FOLDER)):
+        shutil.copytree(os.path.join(results, FOLDER), os.path.join(copies, FOLDER))
 
 
 def read_outcomes(results, name):

@@ -5,7 +5,7 @@
 import os
 
 from utils.files import UserError
-from utils.results import CURVES_COLUMNS, NOT_LEARNT, POINT, STEADY, add_rows, report_throughput
+from utils.results import CURVES_COLUMNS, POINT, STEADY, add_rows, is_learnt, report_throughput
 from utils.runs import identity
 from utils.runs.checkpoints import BEST, LATEST, Checkpoints
 from utils.runs.log import log, warn
@@ -190,7 +190,7 @@ class Recorder:
         add_rows(self._arguments.results, {"curves": points, "train": [row]})
 
     def _quality(self, state):
-        """Prints the best GAUC, and a warning where it is no better than popularity's; returns {column: figure}.
+        """Prints the best GAUC, and whether popularity alone gives as much; returns {column: figure}.
 
         What the best is selected on is scored at each evaluation; the test set only then, or only at the end.
         """
@@ -202,12 +202,13 @@ class Recorder:
             validation = state["best_gauc"], state["best_auc"]
             self._summaries.add(state["best_step"], test_gauc=state["test_gauc"], test_auc=state["test_auc"])
         log("best test_gauc: %.4f" % best[0])
-        if best[0] < self._floors.test + NOT_LEARNT:
-            warn("not learnt yet: item popularity alone gives a GAUC of %.4f; before you quote this, train the model "
-                 "to the end, such as with --optimizer adam --epochs 5 --selection validation" % self._floors.test)
         figures = zip(("best_gauc", "best_auc", "final_gauc", "final_auc", "validation_gauc", "validation_auc"),
                       best + final + validation)
-        return dict({column: _text(figure) for column, figure in figures}, popularity_gauc=_text(self._floors.test))
+        row = dict({column: _text(figure) for column, figure in figures}, popularity_gauc=_text(self._floors.test))
+        if not is_learnt(row):
+            log("Not learnt yet: item popularity alone gives a GAUC of %.4f; before you quote this, train the model to "
+                "the end, such as with --optimizer adam --epochs 5 --selection validation" % self._floors.test)
+        return row
 
     def _to_target(self, curve):
         """The columns of results.TARGET; warns where evaluations took too much of the time to the target."""

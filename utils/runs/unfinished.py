@@ -15,12 +15,14 @@ import subprocess
 import sys
 
 from utils import models
-from utils.files import ROOT, Parser, UserError, replacing, run_main, set_aside
+from utils.files import ROOT, Parser, replacing, run_main, set_aside
 from utils.results import KEY, PUBLISHED, RESULTS, csv_name, read_rows
+from utils.runs.outcomes import copy_outcomes
 
 GO_ON = 10  # exit status of `begin`
 MARKS = ".unfinished"
-STEP = [column for column in KEY if column != "dataset"]  # what a script does one after another, at each stage
+# What a script does one after another, at each stage. The seed, of training, is empty where the script names none.
+STEP = [column for column in KEY if column != "dataset"] + ["seed"]
 
 
 def read_marks(folder):
@@ -61,6 +63,8 @@ def begin(folder, command, settings):
     old_results = set_aside(sorted(paths - _git_files(folder)), folder)
     if old_results:
         print("earlier results are in %s" % os.path.relpath(old_results))
+    if old_results and command == "infer":  # the folder's other results need them, too
+        copy_outcomes(folder, old_results)
     if command != "infer":  # what other scripts have done has been moved
         for other in marks if old_results else ():
             print("%s.sh had not come to its end; what it made is there, too" % other)
@@ -72,21 +76,12 @@ def begin(folder, command, settings):
     return False
 
 
-def check_checkpoints(name, batch_sizes):
-    """Raises UserError where training of the model `name` at one of `batch_sizes`, texts, has left no checkpoint."""
-    for batch_size in batch_sizes:
-        folder = os.path.join(models.place_of(name).save_path, "batch_" + batch_size)
-        # The second is that of a run that was killed while its files were being moved (checkpoints.py).
-        if not any(os.path.exists(os.path.join(folder, index)) for index in ("ckpt.index", ".ready/ckpt.index")):
-            raise UserError("no checkpoint of %s at batch size %s; train first: MODELS=%s BATCH_SIZES=%s ./train.sh"
-                            % (name, batch_size, name, batch_size))
-
-
 def has(folder, command, step):
     """Whether the script `command` has done `step`, [stage, model, ...], and its row is still there."""
     stage, *values = step
     done = read_marks(folder).get(command, {"done": []})["done"]
-    return step in done and any([row[column] for column in STEP] == values for row in read_rows(folder, stage))
+    return step in done and any(all(row[column] == value for column, value in zip(STEP, values) if value)
+                                for row in read_rows(folder, stage))
 
 
 def add(folder, command, step):
@@ -129,9 +124,6 @@ def main():
     if arguments.action == "end":
         end(RESULTS, arguments.command)
     elif arguments.action == "begin":
-        if arguments.command == "infer":  # before earlier results are moved
-            for model in arguments.models.split():
-                check_checkpoints(model, arguments.settings[0].split())
         folders = [os.path.join(ROOT, models.place_of(model).folder) for model in arguments.models.split()]
         words = ["dataset.pkl"] + [word.split("=", 1)[-1] for word in arguments.settings]  # such as --dataset FILE
         paths = [os.path.join(folder, word) for folder in folders for word in words]

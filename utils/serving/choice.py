@@ -15,12 +15,13 @@ THIS_DATA, UNKNOWN_DATA, OTHER_DATA = 2, 1, 0  # what a checkpoint was trained o
 class Candidate(typing.NamedTuple):
     """A checkpoint that may be taken; the greatest one is."""
     data: int    # THIS_DATA, UNKNOWN_DATA or OTHER_DATA
-    gauc: float  # its GAUC on the test set, -1 where that is unknown
+    on_validation: bool  # whether it was selected, and its GAUC is, on the validation set; else on the test set
+    gauc: float  # -1 where that is unknown
     save_path: str  # its folder
 
 
 def batch_folders(save_path):
-    """The folders of `save_path`, one for each batch size, in which run.sh trains."""
+    """The folders of `save_path` in which run.sh trains, one for each batch size, or size and seed."""
     paths = glob.glob(os.path.join(glob.escape(save_path), "batch_*"))
     return sorted(filter(os.path.isdir, paths), key=lambda path: (len(path), path))
 
@@ -42,8 +43,9 @@ def best_checkpoint(name, fingerprint):
     """Returns (the folder of the best checkpoint of the model `name`, what the log says of it).
 
     Looked at are the folder in which train.py leaves it and that folder's batch_*, of run.sh. One of the data of
-    `fingerprint` goes before those of other data, then the highest GAUC. One without state.json, from elsewhere, counts
-    as one of the model, of unknown GAUC.
+    `fingerprint` goes before those of other data. GAUCs on the validation set and on the test set are not compared:
+    one selected on validation goes before those selected on the test set. Then goes the highest GAUC. One without
+    state.json, from elsewhere, counts as one of the model, of unknown GAUC.
 
     Raises:
       UserError: there is none, or one's state.json is damaged.
@@ -57,19 +59,22 @@ def best_checkpoint(name, fingerprint):
         if not is_there:
             continue
         if not state:
-            candidates.append(Candidate(UNKNOWN_DATA, -1, folder))
+            candidates.append(Candidate(UNKNOWN_DATA, False, -1, folder))
         elif state["run"].get("model") == name:
             gauc = state["state"].get("best_gauc")
             is_known = isinstance(gauc, (int, float)) and np.isfinite(gauc)
             candidates.append(Candidate(
                 THIS_DATA if state["run"].get("dataset_fingerprint") == fingerprint else OTHER_DATA,
-                gauc if is_known else -1, folder))
+                state["run"].get("selection") == "validation", gauc if is_known else -1, folder))
     if not candidates:
         shown = os.path.relpath(default)
         raise UserError("no checkpoint of %s in %s or %s; train first: python train.py, or name its folder: --save_path"
                         % (name, shown, os.path.join(shown, "batch_*")))
-    best = max(candidates, key=lambda candidate: candidate[:2])  # of equals the first
-    count = sum(candidate.data == best.data for candidate in candidates)
-    return best.save_path, "GAUC %s, %s" % (
-        "unknown" if best.gauc < 0 else "%.4f" % best.gauc,
-        "the only one of " + name if count == 1 else "the best of %d of %s" % (count, name))
+    best = max(candidates, key=lambda candidate: candidate[:3])  # of equals the first
+    of_this_data = [candidate for candidate in candidates if candidate.data == best.data]
+    count = sum(candidate.on_validation == best.on_validation for candidate in of_this_data)
+    left_out = len(of_this_data) - count
+    return best.save_path, "GAUC %s%s, %s%s" % (
+        "unknown" if best.gauc < 0 else "%.4f" % best.gauc, " on validation" if best.on_validation else "",
+        "the only one of " + name if count == 1 else "the best of %d of %s" % (count, name),
+        "; left out: %d selected on the test set" % left_out if left_out else "")
