@@ -3,7 +3,7 @@ import csv
 import os
 
 from utils.files import run_main
-from utils.results import COLUMNS, CURVES_COLUMNS, INFER_COLUMNS, TRAIN_COLUMNS, csv_name
+from utils.results import COLUMNS, CURVES_COLUMNS, INFER_COLUMNS, SEARCH_COLUMNS, TRAIN_COLUMNS, csv_name
 
 TRAIN = dict(zip(TRAIN_COLUMNS, (
     "din", "sample_small", "256", "1", "2", "1032", "264000", "20.500", "12878.0", "9.250", "28540.5", "0.496248",
@@ -19,7 +19,10 @@ CURVE = dict(zip(CURVES_COLUMNS, (
     "din", "sample_small", "256", "1", "1", "0", "0", "0", "0.412", "", "0.503100", "0.502900", "2", "adam", "0.001",
     "1234", "0", "1000", "", "0123456789abcdef", "no", "CPU AMD EPYC (2 cores)", "2.21.0", "test", "0", "0", "0.350",
     "0.697500")))
-ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE}
+TRIAL = dict(zip(SEARCH_COLUMNS, (
+    "din", "sample_small", "0123456789abcdef", "0", "3", "9", "4644", "2376000", "adam", "0.001", "256", "200",
+    "0.905100", "0.907300", "4000", "85.200", "CPU AMD EPYC (2 cores)", "2.21.0", "")))
+ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE, "search": TRIAL}
 
 
 def write_rows(folder, stage, *changes):

@@ -209,8 +209,9 @@ def test_data_sets_are_kept_apart_and_samples_are_marked(tmp_path, plot_log):
     assert "Partly sample data. sample_small: " in page.text
     assert page.headings == [
         unmarked, "Training, how fast: " + unmarked, "Training, how good: " + unmarked, "Inference: " + unmarked,
+        "Search, on the validation set: " + unmarked,
         marked, "Training, how fast: " + marked, "Training, how good: " + marked, "Inference: " + marked,
-        "Published figures", "Published, Amazon Electronics"]
+        "Search, on the validation set: " + marked, "Published figures", "Published, Amazon Electronics"]
     assert [title.splitlines()[1] for title in titles] == [unmarked] * 4 + [marked] * 4
     assert len([path for path in tmp_path.glob("*_sample_small.png")]) == 4
 
@@ -260,7 +261,7 @@ def test_hostile_text_is_shown_letter_by_letter(tmp_path):
         "lang", "charset", "name", "content", "class", "role", "src", "alt", "tabindex", "scope"}
     assert [row["model"] for title in page.tables if title.startswith("Training, how") for row in page.rows(title)] == [
         "_" + HOSTILE] * 2 + ["_" + HOSTILE + "?"] * 2
-    assert len(list(tmp_path.glob("*.png"))) == len(page.images()) == 8 and len(list(tmp_path.iterdir())) == 8 + 4
+    assert len(list(tmp_path.glob("*.png"))) == len(page.images()) == 8 and len(list(tmp_path.iterdir())) == 8 + 1 + len(COLUMNS)
 
 
 @pytest.mark.parametrize("stage, column, value", [

@@ -20,6 +20,7 @@ Training, inference, results:
     results.py           the CSVs
     timing.py            the clocks
 Commands, python -m utils.<name>:
+    search.py            the hyperparameters of a model, chosen on validation
     report.py            the report of a folder of results
     compare_results.py   several folders of results, compared
     time_to_quality.py   the time to a target of GAUC, and its check against a reference
@@ -35,7 +36,7 @@ Plumbing:
 Rooms:
     data/                raw files, pickles, draws, original ids, the generated sample
     engine/              the graph's machinery: embeddings, packing, training and scoring, session, optimizers
-    runs/                what a run keeps: identity, checkpoints, steady figures, summaries, traces, locks, marks
+    runs/                what a run keeps: identity, checkpoints, steady figures, summaries, traces, locks, marks, trials
     cluster/             several machines: workers, who may connect, a cluster on this machine
     serving/             scoring, ranking, export, attention shown
     reports/             pages, tables, plots, comparisons

@@ -103,6 +103,9 @@ def train_parser(folder, description, optimizer, learning_rates):
                         "is chosen by: the test set, as the original does (default), or a validation set, the last "
                         "purchase but one of each user, left out of training; the test set is then scored once, at the "
                         "end")
+    parser.add_argument("--skip_test", action="store_true", help="with --selection validation: leave the test set "
+                        "unscored and add no rows to the CSVs, as the trials of a search do (python -m utils.search); "
+                        "--resume without it does both")
     parser.add_argument("--patience", type=at_least(0), default=0, metavar="N",
                         help="end after so many evaluations without a better one; 0: never (default)")
     parser.add_argument("--target_gauc", type=share, default=0, metavar="GAUC",

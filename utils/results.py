@@ -1,4 +1,4 @@
-"""The CSVs of results: one header; a row for each run, and of curves for each evaluation in training.
+"""The CSVs of results: one header; a row for each run, in curves for each evaluation, in searches for each trial.
 
 A row carries what it was made with: rows with the same `run_of` are one run measured again, any other is another row.
 What an earlier version did not write, or what does not apply, is empty.
@@ -14,6 +14,7 @@ from utils.runs.outcomes import copy_outcomes
 RESULTS = os.path.join(ROOT, "results")
 
 RUN = ("model", "dataset", "batch_size", "num_accelerators")
+SEARCH = ("model", "dataset", "dataset_fingerprint", "search_seed")  # what says which search a row of a trial is of
 KEY = RUN + ("num_workers",)  # what people look a row up by; num_workers: machines that trained together, else 1
 CLOCK_RATES = ("system_recommendations_per_second", "accelerator_recommendations_per_second")
 THROUGHPUT = ("recommendations", "system_seconds", CLOCK_RATES[0], "accelerator_seconds", CLOCK_RATES[1])
@@ -53,11 +54,16 @@ INFER_COLUMNS = RUN + THROUGHPUT + (
     "num_ads", "candidate_seed", "duration") + TRAINED_WITH + (
         "trained_batch_size", "trained_steps", "trained_on") + STEADY + ("steady_half_width",) + SELECTION + QUALITY
 CURVES_COLUMNS = KEY + POINT[:-1] + TRAINED_WITH + ("profile",) + MACHINE + SELECTION + POINT[-1:] + QUALITY[:1]
-COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS}  # by stage
-FIRST_COLUMNS = {"train": 23, "infer": 17, "curves": 12}  # how many the earliest version wrote, with num_workers
+SEARCH_COLUMNS = ("model", "dataset", "dataset_fingerprint", "search_seed", "trial", "epochs", "steps",
+                  "recommendations", "optimizer", "learning_rate", "batch_size", "eval_every", "validation_gauc",
+                  "validation_auc", "best_step", "seconds") + MACHINE + ("error",)  # a trial of utils/search.py
+COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS,
+           "search": SEARCH_COLUMNS}  # by stage
+# How many the earliest version wrote, with num_workers.
+FIRST_COLUMNS = {"train": 23, "infer": 17, "curves": 12, "search": len(SEARCH_COLUMNS)}
 TEXTS = ("model", "dataset", "optimizer", "device", "tensorflow", "profile", "parts", "dataset_fingerprint",
          "duration", "trained_on", "data", "metric", "settings", "source", "selected_on", "target_reached",
-         "outcomes")  # no figures
+         "outcomes", "error")  # no figures
 EARLIER = {"num_workers": "1", "selected_on": "test", "patience": "0", "target_gauc": "0"}  # what earlier versions did
 NOT_LEARNT = 0.01  # above what popularity alone gives, a GAUC is not worth quoting
 
@@ -66,8 +72,8 @@ PUBLISHED_COLUMNS = ("model", "data", "metric", "value", "settings", "source")
 
 
 def run_of(row, stage):
-    """What says which run a row of a stage is of, a tuple: rows with the same are one run measured again."""
-    columns = KEY + FLAGS[stage] + PLACES[stage]
+    """What says which run, or search, a row of a stage is of, a tuple: rows with the same are of one, made again."""
+    columns = SEARCH if stage == "search" else KEY + FLAGS[stage] + PLACES[stage]
     is_unknown = stage == "infer" and "" in texts_of(row, ("epochs", "optimizer"))
     return texts_of(row, columns + UNKNOWN_CHECKPOINT * is_unknown)
 
@@ -143,10 +149,10 @@ def check_folder(folder, stages):
 def add_rows(folder, tables):
     """Adds rows to CSVs in `folder`.
 
-    Rows of the same run are replaced; the files that held them are copied to <folder>_<date>.
+    Rows of the same run, or search, are replaced; the files that held others than now are copied to <folder>_<date>.
 
     Args:
-      tables: {stage: rows of one run}; a row is a dictionary with a value for each of the stage's COLUMNS.
+      tables: {stage: rows of one run, or search}; a row is a dictionary with a value for each of the stage's COLUMNS.
 
     Raises:
       UserError: a file there has another header.
@@ -159,7 +165,7 @@ def add_rows(folder, tables):
             rows = [{column: str(row[column]) for column in COLUMNS[stage]} for row in rows]
             old_rows = _read_csv(path, COLUMNS[stage], FIRST_COLUMNS[stage])
             other_rows = [row for row in old_rows if run_of(row, stage) != run_of(rows[0], stage)]
-            if len(other_rows) < len(old_rows):
+            if any(row not in other_rows + rows for row in old_rows):
                 changed_paths.append(path)
             contents[path] = COLUMNS[stage], other_rows + rows
         if changed_paths:
@@ -240,9 +246,11 @@ def read_rows(folder, stage):
 def _maybe_empty(stage):
     """The columns of figures that a row may lack.
 
-    They are those of later versions, the loss before the first step, and the test figures of the last step, which are
-    not looked at where the best is selected on validation.
+    They are those of later versions, the loss before the first step, the test figures of the last step, which are not
+    looked at where the best is selected on validation, and what a trial that failed has not measured.
     """
+    if stage == "search":
+        return ("steps", "recommendations", "validation_gauc", "validation_auc", "best_step", "seconds")
     return COLUMNS[stage][FIRST_COLUMNS[stage]:] + ("train_loss", "final_gauc", "final_auc")
 
 

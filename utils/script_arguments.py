@@ -93,6 +93,8 @@ def check_arguments(script, names, batch_sizes, num_accelerators, words):
                                 % (script, flag, place_of_files, "infer.py" if infers else "train.py"))
         if script == "run.sh" and "dataset" in given:
             raise UserError("run.sh gives --dataset to training alone; run ./train.sh and ./infer.sh with it")
+        if "skip_test" in given:
+            raise UserError("--skip_test leaves no row in the results, which are what %s is for; leave it out" % script)
         if "profile" in given and int(os.environ.get("NUM_WORKERS") or 1) > 1:
             raise UserError("--profile traces one machine; leave it out, or unset NUM_WORKERS")
         for flag, variable in (INFERENCE_VARIABLES if infers else TRAINING_VARIABLES).items():

@@ -48,6 +48,8 @@ def train(model_class, batches, name, arguments):
     cluster = from_environment()
     if arguments.profile and cluster.count > 1:
         raise UserError("--profile traces one machine; leave it out, or unset TF_CONFIG")
+    if arguments.skip_test and arguments.selection == "test":
+        raise UserError("--skip_test leaves nothing to select on; give --selection validation with it")
     dataset = read_dataset(arguments.dataset)
     is_validated = arguments.selection == "validation"
     trained, evaluated = hold_out_validation(dataset) if is_validated else (dataset, dataset.test)
@@ -89,7 +91,7 @@ class Run:
     `state` is what a resumed run goes on from, a JSON object (runs/identity.py); `curve` has a point per evaluation. To
     `graph`, a `TrainingGraph`, the run adds operations that keep the workers' copies of the variables alike.
     Evaluations score `evaluated`, a TestSet, and choose the best checkpoint; if that is not the test set of `dataset`,
-    the test set is scored once, at the end, with that checkpoint.
+    the test set is scored once, at the end, with that checkpoint; with --skip_test it is not scored.
     """
 
     def __init__(self, graph, batches, arguments, dataset, evaluated, cluster):
@@ -122,7 +124,7 @@ class Run:
             self._epoch(self.state["step"] // self.steps_per_epoch)
         if self.reason_to_end:
             recorder.log(self.reason_to_end)
-        if self.evaluated is not self.dataset.test:
+        if self.evaluated is not self.dataset.test and not self.arguments.skip_test:
             self._test_best()
         # A run that was through keeps its clocks: another start is no part of it.
         recorder.finish(self._state_now() if self.state["step"] > self.first_step else self.state, self.curve)

@@ -38,6 +38,9 @@ INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p9
 GAUCS = ("best_gauc", "gauc")  # that are marked where nothing is learnt
 STATISTICS = {"mean": "mean", "deviation": "standard deviation", "lowest": "lowest", "highest": "highest"}
 FOR_QUALITY = 'SEEDS="1 2 3 4 5" EPOCHS=5 BATCH_SIZES=256 ./run.sh --optimizer adam --selection validation'
+SEARCH = ("model", "trial", "validation_gauc", "validation_auc", "optimizer", "learning_rate", "batch_size", "epochs",
+          "best_step", "error", "steps", "recommendations", "seconds", "eval_every", "search_seed",
+          "dataset_fingerprint") + PLACES["train"]
 PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
@@ -150,6 +153,8 @@ def _tables(results, groups, published):
         trained = [("trained with: " + header, texts, is_figure) for header, texts, is_figure in _columns(
             [flag for flag in FLAGS["infer"] if flag in FLAGS["train"]], infer)]
         yield "Inference", _columns(INFERENCE, infer) + trained + _columns(PLACES["infer"] + WORKERS, infer)
+    if results["search"]:  # the trials of each search, the best first
+        yield "Search, on the validation set", _columns(SEARCH, results["search"])
 
 
 def _over_seeds(groups):

@@ -7,7 +7,7 @@ from utils.tf1 import tf
 
 # Flags that all workers of a cluster must share, beside the values of `identity_of`.
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "patience", "target_gauc",
-                "resume")
+                "resume", "skip_test")
 MAYBE_NONE = ("train_loss", "seconds_without_evaluations")  # in a curve: before the first step, and of earlier versions
 UNKNOWN = "unknown"  # a value of the first part of a run of an earlier version
 # What a run may go on with when it is resumed, although it began with something else.

@@ -152,7 +152,10 @@ class Recorder:
             saved["state"]["step"], self._save_path) if saved else "there is no checkpoint yet"
 
     def finish(self, state, curve):
-        """Prints the closing lines, writes the trace and the rows of the results, and marks the run as finished."""
+        """Prints the closing lines, writes the trace and the rows of the results, and marks the run as finished.
+
+        With --skip_test there are no rows.
+        """
         steps = list(self._traces.items())[len(self._traces) > 1:]  # the first only prepared TensorFlow
         for step, trace in steps:
             self._summaries.add_trace(step, trace)
@@ -162,13 +165,21 @@ class Recorder:
             for line in operations_table(steps):
                 log(line)
             log("The steps' trace, for chrome://tracing or ui.perfetto.dev, is in %s" % path)
+        if self._arguments.selection == "validation":
+            log("best validation_gauc: %.4f" % state["best_gauc"])
+        if not self._arguments.skip_test:
+            self._add_rows(state, curve)
+        self._summaries.close()
+        self._checkpoints.finish()
+
+    def _add_rows(self, state, curve):
+        """Prints the closing lines of quality and throughput, and adds the run's rows to the CSVs."""
         row = dict(self._settings, steps=state["step"], final_loss=_text(state["train_loss"]),
                    best_step=state["best_step"], evaluation_seconds="%.3f" % state["evaluation_seconds"],
                    dataset_fingerprint=self._identity["dataset_fingerprint"],
                    outcomes=store_outcomes(self._arguments.results, state["best_outcomes"],
                                            len(self._dataset.test.users)) if state["best_outcomes"] else "")
         row.update(self._quality(state), **self._to_target(curve))
-        self._summaries.close()
         row.update(identity.columns_of(self._run["parts"]), **identity.training_columns(self._run))
         row.update(report_throughput(log, state["recommendations"], state["system_seconds"],
                                      state["accelerator_seconds"]))
@@ -177,7 +188,6 @@ class Recorder:
                    popularity_gauc=_text(self._floors.evaluated))
         points = [dict(run, **{column: _text(value) for column, value in point.items()}) for point in curve]
         add_rows(self._arguments.results, {"curves": points, "train": [row]})
-        self._checkpoints.finish()
 
     def _quality(self, state):
         """Prints the best GAUC, and whether popularity alone gives as much; returns {column: figure}.
@@ -191,7 +201,6 @@ class Recorder:
             best, final = (state["test_gauc"], state["test_auc"]), (None, None)
             validation = state["best_gauc"], state["best_auc"]
             self._summaries.add(state["best_step"], test_gauc=state["test_gauc"], test_auc=state["test_auc"])
-            log("best validation_gauc: %.4f" % validation[0])
         log("best test_gauc: %.4f" % best[0])
         figures = zip(("best_gauc", "best_auc", "final_gauc", "final_auc", "validation_gauc", "validation_auc"),
                       best + final + validation)

@@ -16,7 +16,7 @@ import sys
 
 from utils import models
 from utils.files import ROOT, Parser, replacing, run_main, set_aside
-from utils.results import KEY, PUBLISHED, RESULTS, read_rows
+from utils.results import KEY, PUBLISHED, RESULTS, csv_name, read_rows
 from utils.runs.outcomes import copy_outcomes
 
 GO_ON = 10  # exit status of `begin`
@@ -50,7 +50,7 @@ def begin(folder, command, settings):
 
     Args:
       command: run, train or infer. The first two move all results into <folder>_<date>, since new training makes them
-        stale; infer moves those of inference. The project's files stay.
+        stale; infer moves those of inference. The project's files stay, and what searches gave.
       settings: a text; results that were begun with another are no results of the same script.
     """
     marks = read_marks(folder)
@@ -59,6 +59,7 @@ def begin(folder, command, settings):
     patterns = ("results_infer*", "result_infer_*") if command == "infer" else ("*",)
     paths = {path for pattern in patterns for path in glob.glob(os.path.join(glob.escape(folder), pattern))}
     paths.discard(os.path.join(folder, PUBLISHED))  # git tracks it, but a project unpacked from an archive has no git
+    paths.discard(os.path.join(folder, csv_name("search")))  # training makes no search stale
     old_results = set_aside(sorted(paths - _git_files(folder)), folder)
     if old_results:
         print("earlier results are in %s" % os.path.relpath(old_results))
