@@ -36,7 +36,7 @@ Plumbing:
 Rooms:
     data/                raw files, pickles, draws, original ids, the generated sample
     engine/              the graph's machinery: embeddings, packing, training and scoring, session, optimizers
-    runs/                what a run keeps: identity, checkpoints, steady figures, summaries, traces, locks, marks, trials
+    runs/                what a run keeps: identity, checkpoints, steady figures, summaries, traces, locks, trials
     cluster/             several machines: workers, who may connect, a cluster on this machine
     serving/             scoring, ranking, export, attention shown
     reports/             pages, tables, plots, comparisons
