@@ -76,7 +76,9 @@ def test_a_run_that_is_made_again_replaces_its_row_and_the_earlier_one_is_copied
     assert [row["seed"] for row in folder.rows("train")] == ["6", "5"]
     assert results_of(rows[0]) == results_of(rows[2])
     copy, = glob.glob(os.path.join(folder.path, "results_*"))
-    assert sorted(os.listdir(copy)) == ["results_curves.csv", "results_train.csv"]
+    assert sorted(os.listdir(copy)) == ["outcomes", "results_curves.csv", "results_train.csv"]
+    add_rows(os.path.join(folder.path, "results"), {"train": [rows[2]]})
+    assert glob.glob(os.path.join(folder.path, "results_*")) == [copy]
 
 
 @pytest.mark.parametrize("column, value", [("device", "NVIDIA H100"), ("tensorflow", "1.15.5"),

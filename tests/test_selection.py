@@ -270,7 +270,7 @@ def test_rows_that_are_moved_or_copied_aside_take_their_outcomes_along(tmp_path)
     name = store_outcomes(results, outcomes_of(np.array([[2, 1], [1, 2]], np.float32)), 2)
     row = dict(TRAIN, outcomes=name)
     add_rows(results, {"train": [row]})
-    add_rows(results, {"train": [row], "infer": [dict(INFER, outcomes=name)]})
+    add_rows(results, {"train": [dict(row, system_seconds="21.000")], "infer": [dict(INFER, outcomes=name)]})
     copied, = glob.glob(results + "_*")
     assert read_outcomes(copied, name).tolist() == [True, False]
     begin(results, "infer", "settings")
