@@ -21,7 +21,7 @@ CURVE = dict(zip(CURVES_COLUMNS, (
     "0.697500")))
 TRIAL = dict(zip(SEARCH_COLUMNS, (
     "din", "sample_small", "0123456789abcdef", "0", "3", "9", "4644", "2376000", "adam", "0.001", "256", "200",
-    "0.905100", "0.907300", "4000", "85.200", "CPU AMD EPYC (2 cores)", "2.21.0", "")))
+    "0.905100", "0.907300", "0.691500", "4000", "85.200", "CPU AMD EPYC (2 cores)", "2.21.0", "")))
 ROWS = {"train": TRAIN, "infer": INFER, "curves": CURVE, "search": TRIAL}
 
 

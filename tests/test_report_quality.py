@@ -182,6 +182,37 @@ def test_the_table_over_seeds_has_their_statistics_and_what_tells_groups_apart(p
         assert not {"optimizer", "epochs", "device"} & set(row)  # in which the groups are alike
 
 
+def test_models_of_several_seeds_are_compared_with_the_best_of_their_kind(page_of):
+    """Welch's interval of 0.8 and 0.82 less 0.9 and 0.92, two degrees of freedom: 4.303 times the root of 0.0002."""
+    def runs(model, gaucs, **changes):
+        return [dict(changes, model=model, seed=seed, best_gauc=gauc) for seed, gauc in zip("12", gaucs)]
+    page = page_of(train=runs("din", ("0.90", "0.92")) + runs("pnn", ("0.80", "0.82"))
+                   + runs("deepFM", ("0.89", "0.91")) + runs("pnn", ("0.99", "0.99"), target_gauc="0.99")
+                   + runs("din", ("0.7", "0.8"), batch_size="512"))
+    rows = page.rows("Over seeds, each model compared with the best" + SAMPLE)
+    assert [list(row.values()) for row in rows] == [
+        ["pnn", "din", "256", "test", "-0.100000", "din higher by 0.0392 to 0.1608"],
+        ["deepFM", "din", "256", "test", "-0.010000", "no difference seen (-0.0708 to +0.0508)"]]
+    means = [row["best GAUC, mean"] for row in page.rows("Over seeds" + SAMPLE)]
+    assert "0.990000 (ended at the target)" in means and "0.910000" in means
+
+
+def test_seeds_that_ended_too_soon_for_a_steady_figure_are_left_out_of_its_plot(page_of, tmp_path):
+    runs = [{"seed": seed, "steady_recommendations_per_second": speed, "target_gauc": "0.5"}
+            for seed, speed in (("1", ""), ("2", "31984.2"))]
+    write_rows(tmp_path, "train", *runs)
+    report.make_report(str(tmp_path))
+    assert (tmp_path / "throughput_training_sample_small.png").exists()
+    rows = page_of(train=runs).rows("Over seeds" + SAMPLE)
+    assert rows[0]["steady recommendations / second, mean"] == "31984.2"
+
+
+def test_a_trial_that_has_not_learnt_is_marked(page_of):
+    page = page_of(search=[{}, {"trial": "4", "validation_gauc": "0.7"}, {"trial": "5", "validation_gauc": ""}])
+    assert [row["validation GAUC"] for row in page.rows("Search, on the validation set" + SAMPLE)] == [
+        "0.905100", "0.7 (not learnt yet)", ""]
+
+
 def test_single_seeds_have_no_table_over_seeds(page_of):
     assert "Over seeds" + SAMPLE not in page_of(train=[{}, {"batch_size": "512"}]).tables
 

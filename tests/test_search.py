@@ -137,6 +137,27 @@ def test_an_interrupted_search_goes_on_with_what_is_left(searching, interrupted_
     assert [row["trial"] for row in rows[:2]] == ["2", "3"]
 
 
+def test_a_trial_that_was_left_inside_an_epoch_is_first_trained_to_its_end(searching, tmp_path):
+    """Its checkpoint may be of a step that its whole epochs do not have."""
+    trainings = searching(0.6, 0.7)
+    searching.run(2, epochs=1, halving=1)
+    path = tmp_path / "save_path" / "search" / "trial_0" / "state.json"
+    saved = json.loads(path.read_text())
+    saved["curve"].append(dict(saved["curve"][-1], step=2, recommendations=trainings.examples + 5))
+    path.write_text(json.dumps(saved))
+    trainings.calls.clear()
+    searching.run(2, epochs=3, halving=3)
+    assert trainings.calls[0] == (0, 2, True)
+
+
+def test_a_trial_that_was_killed_goes_on_the_next_time(searching):
+    trainings = searching(0.6, 0.7, failures={(0, 1): "killed by signal 9"})
+    rows = searching.run(2, epochs=1, halving=1)
+    assert [row["error"] for row in rows] == ["", "killed by signal 9"]
+    trainings.failures.clear()
+    assert [row["error"] for row in searching.run(2, epochs=1, halving=1)] == ["", ""]
+
+
 def test_more_trials_and_more_epochs_add_to_those_that_are_there(searching, tmp_path):
     trainings = searching(0.6, 0.5, 0.7, 0.8)
     searching.run(3, epochs=1)

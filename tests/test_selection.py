@@ -1,5 +1,6 @@
 """Selection on validation, patience, a target of GAUC, what popularity alone gives, and outcomes by user."""
 import glob
+import io
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ from utils.dataset import Dataset, build_sets, read_dataset
 from utils.files import UserError
 from utils.results import TRAIN_COLUMNS, add_rows, check_folder, read_rows, write_csv
 from utils.runs.outcomes import outcomes_of, read_outcomes, store_outcomes
-from utils.runs.stopping import evaluations_since_best, reaching_point, reason_to_end, target_columns, wider_spacing
+from utils.runs.stopping import reaching_point, reason_to_end, step_to_end_at, target_columns, wider_spacing
 from utils.runs.unfinished import begin
 
 VALIDATION = TWO_EPOCHS + ("--selection", "validation", "--optimizer", "adam", "--lr", 0.01)
@@ -177,6 +178,36 @@ def test_a_target_ends_a_run_at_the_first_evaluation_that_reaches_it(folder, cap
         "no", "", points[-1]["step"])
 
 
+def test_a_run_that_went_on_past_a_target_gets_no_row_of_that_target(folder):
+    flags = ("--batch_size", 64, "--epochs", 1, "--eval_every", 3)
+    row = folder.train(*flags)
+    with pytest.raises(UserError, match="has gone on to step %s, and with this --target_gauc or --patience it would "
+                                        "have ended at step 3; leave it out" % row["steps"]):
+        folder.train(*flags, "--resume", "--target_gauc", 0.01)
+    same = folder.train(*flags, "--resume", "--target_gauc", 0)
+    assert results_of(same) == results_of(row) and len(folder.rows("train")) == 1
+
+
+def test_the_clock_of_evaluations_is_kept_when_a_run_is_resumed(folder):
+    folder.train(*TWO_EPOCHS, "--max_steps", 7)
+    with open(os.path.join(folder.save_path, "state.json")) as file:
+        saved = json.load(file)
+    last = saved["curve"][-1]
+    assert saved["state"]["evaluation_seconds"] >= last["seconds"] - last["seconds_without_evaluations"] > 0
+
+
+def test_a_trace_of_a_run_that_a_target_ended_has_the_steps_that_were_made(folder, capfd):
+    folder.train("--batch_size", 64, "--max_steps", 20, "--profile")
+    with open(os.path.join(folder.save_path, "trace.json")) as file:
+        trace = file.read()
+    assert "mean of steps 12 to 16" in capfd.readouterr().out
+    folder.train("--batch_size", 64, "--max_steps", 20, "--profile", "--resume")
+    with open(os.path.join(folder.save_path, "trace.json")) as file:
+        assert file.read() == trace
+    folder.train("--batch_size", 64, "--max_steps", 20, "--profile", "--eval_every", 1, "--target_gauc", 0.01)
+    assert "Operations that took longest" not in capfd.readouterr().out
+
+
 def point(step, gauc, seconds=0.0, without=0.0):
     return {"step": step, "gauc": gauc, "seconds": seconds, "seconds_without_evaluations": without,
             "recommendations": 10 * step}
@@ -188,9 +219,11 @@ CURVE = [point(0, 0.9), point(5, 0.6, 10.0, 8.0), point(10, 0.7, 20.0, 16.0), po
 def test_what_ends_a_run_is_read_off_its_curve():
     assert reaching_point(CURVE, 0.65) == CURVE[2]  # before the first step nothing is learnt yet
     assert reaching_point(CURVE, 0) is None and reaching_point(CURVE, 0.71) is None
-    assert evaluations_since_best(CURVE, 10) == 1 and evaluations_since_best(CURVE, None) == 3
-    assert reason_to_end(CURVE, 10, 0, 0) is None and reason_to_end(CURVE, 10, 0, 2) is None
-    assert "of step 10" in reason_to_end(CURVE, 10, 0, 1) and "20.00 seconds" in reason_to_end(CURVE, 10, 0.65, 0)
+    assert reason_to_end(CURVE, 0, 0) is None and reason_to_end(CURVE, 0, 2) is None
+    assert "of step 10" in reason_to_end(CURVE, 0, 1) and "20.00 seconds" in reason_to_end(CURVE, 0.65, 0)
+    assert reason_to_end(CURVE[:1], 0.5, 1) is None
+    assert step_to_end_at(CURVE, 0.65, 0) == 10 and step_to_end_at(CURVE + [point(20, 0.6)], 0, 1) == 15
+    assert step_to_end_at(CURVE, 0, 1) is None and step_to_end_at(CURVE, 0.8, 5) is None
     assert target_columns(CURVE, 0.65) == {
         "target_reached": "yes", "seconds_to_target": 20.0, "seconds_to_target_without_evaluations": 16.0,
         "recommendations_to_target": 100}
@@ -199,7 +232,7 @@ def test_what_ends_a_run_is_read_off_its_curve():
 
 def test_evaluations_are_spaced_so_that_they_take_a_twentieth():
     spacing = wider_spacing(CURVE[2], eval_every=5)  # 2 seconds each, 1.6 a step
-    assert 2.0 / (2.0 + 1.6 * spacing) <= 0.05 < 2.0 / (2.0 + 1.6 * (spacing - 2))
+    assert 2.0 / (2.0 + 1.6 * spacing) <= 0.05 < 2.0 / (2.0 + 1.6 * (spacing - 5)) and spacing % 5 == 0
     assert wider_spacing(point(10, 0.7, 20.0, 19.1), 5) is None and wider_spacing(dict(
         CURVE[2], seconds_without_evaluations=None), 5) is None
 
@@ -256,13 +289,27 @@ def test_outcomes_that_are_not_there_or_are_damaged(tmp_path):
     assert read_outcomes(results, "") is None and read_outcomes(results, "0" * 16) is None
     path = tmp_path / "outcomes" / (name + ".npz")
     content = path.read_bytes()
-    for damage in (b"", content[:-30], b"no archive"):
+    unzipped = io.BytesIO()
+    np.save(unzipped, np.ones(9, bool))
+    for damage in [b"", content[:-30], b"no archive", unzipped.getvalue()] + [
+            content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1:] for place in range(30, 180, 15)]:
         path.write_bytes(damage)
-        with pytest.raises(UserError, match="outcomes.*can't be read.*move it away"):
-            read_outcomes(results, name)
+        try:
+            assert read_outcomes(results, name).sum() == 6  # a change of what does not matter, such as a date
+        except UserError as error:
+            assert re.search("outcomes.*can't be read.*move it away", str(error))
     np.savez(str(path), right=np.ones(9, bool))
     with pytest.raises(UserError, match="other outcomes than its name says"):
         read_outcomes(results, name)
+
+
+def test_a_folder_of_results_whose_outcomes_cannot_be_written_is_refused_before_the_training(folder):
+    os.makedirs(os.path.join(folder.path, "results"))
+    with open(os.path.join(folder.path, "results", "outcomes"), "w"):
+        pass
+    with pytest.raises(UserError, match="outcomes can't be written"):
+        folder.train(*TWO_EPOCHS)
+    assert not os.path.exists(os.path.join(folder.save_path, "ckpt.index"))
 
 
 def test_rows_that_are_moved_or_copied_aside_take_their_outcomes_along(tmp_path):

@@ -123,8 +123,8 @@ def test_evaluations_that_take_more_than_a_twentieth_are_to_be_fewer(command):
     """10 evaluations took 2 seconds of 10; with a fifth of them, they take 0.4 of 8.4."""
     write_rows(command.results, "train", *runs([256 * 1000] * 10, training=8.0))
     assert command.error() is None
-    assert command.notes() == ["Group 1: evaluations take 20% of the time to the target; with --eval_every 476 they "
-                               "take 5%"]
+    assert command.notes() == ["Group 1: evaluations take 20% of the time to the target; with --eval_every 500 they "
+                               "take 5% or less"]
 
 
 def test_what_an_earlier_version_did_not_clock_has_no_figure(command):
@@ -150,11 +150,19 @@ def test_the_reference_has_an_entry_for_each_setting_and_is_written_alike_each_t
     assert command.reference.read_bytes() == before
 
 
+def test_runs_that_missed_the_target_and_a_second_group_of_one_setting_replace_nothing(command):
+    command.record(runs([1000, 2000]))
+    assert command.record(runs([None, None, 500]))[0]["recommendations"] == {"1": 1000, "2": 2000}
+    slower = runs([3000, 4000], device="another")
+    assert command.record(runs([1500, 2500]) + slower)[0]["recommendations"] == {"1": 1500, "2": 2500}
+    assert "is not recorded: group 1 has the same setting" in command.text
+
+
 def test_an_entry_is_replaced_by_one_with_at_least_as_many_seeds_alone_and_the_others_stay(command):
     other, = command.record(runs([7000], model="pnn"))
     command.record(runs([1000, 2000]))
     assert command.record(runs([3000]))[0]["recommendations"] == {"1": 1000, "2": 2000}
-    assert "is left as it is: it has 2 seeds, and these runs 1" in command.text
+    assert "is left as it is: 2 of its seeds reached the target, and 1 of these runs" in command.text
     entries = command.record(runs([4000, 5000], first_seed=8))
     assert "is recorded, with 2 seeds, in place of 2" in command.text
     assert entries[0]["recommendations"] == {"8": 4000, "9": 5000} and entries[1] == other
@@ -260,7 +268,7 @@ def test_a_damaged_reference_is_an_error_of_one_line_and_stays(command, content,
 
 def test_a_check_needs_a_reference_and_is_not_made_while_recording(command):
     write_rows(command.results, "train", *runs([1000]))
-    assert command.error("--check") == "error: no reference %s; make one with --record, or name one: --reference FILE" \
+    assert command.error("--check") == "error: no reference %s; get it back from git, or name one: --reference FILE" \
         % command.reference
     assert "not allowed with argument" in command.error("--check", "--record")
 

@@ -49,7 +49,7 @@ def share(text):
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("%s is not a number from 0 to 1" % text)
-    return value
+    return value or 0  # as the default is written
 
 
 LARGEST_SEED = 2 ** 31 - 1  # NumPy takes it, and TensorFlow

@@ -9,6 +9,7 @@ import shutil
 
 from utils.files import ROOT, UserError, check_writable, dated_folder, make_folder, replacing
 from utils.runs.locks import waited_for
+from utils.runs.outcomes import FOLDER as OUTCOMES
 from utils.runs.outcomes import copy_outcomes
 
 RESULTS = os.path.join(ROOT, "results")
@@ -56,7 +57,8 @@ INFER_COLUMNS = RUN + THROUGHPUT + (
 CURVES_COLUMNS = KEY + POINT[:-1] + TRAINED_WITH + ("profile",) + MACHINE + SELECTION + POINT[-1:] + QUALITY[:1]
 SEARCH_COLUMNS = ("model", "dataset", "dataset_fingerprint", "search_seed", "trial", "epochs", "steps",
                   "recommendations", "optimizer", "learning_rate", "batch_size", "eval_every", "validation_gauc",
-                  "validation_auc", "best_step", "seconds") + MACHINE + ("error",)  # a trial of utils/search.py
+                  "validation_auc", "popularity_gauc", "best_step",
+                  "seconds") + MACHINE + ("error",)  # a trial of utils/search.py
 COLUMNS = {"train": TRAIN_COLUMNS, "infer": INFER_COLUMNS, "curves": CURVES_COLUMNS,
            "search": SEARCH_COLUMNS}  # by stage
 # How many the earliest version wrote, with num_workers.
@@ -119,13 +121,18 @@ def whole_batch(row):
     return int(row["batch_size"]) * int(row["num_accelerators"]) * int(row["num_workers"])
 
 
-def is_learnt(row):
-    """Whether the GAUC of a row of training or inference is NOT_LEARNT or more above what item popularity alone gives.
+def gauc_column(row):
+    """The column of the GAUC that a row of training, inference or a search is judged by; None of other rows."""
+    return next((column for column in ("best_gauc", "gauc", "validation_gauc") if column in row), None)
 
-    True where the row does not say what popularity gives, as those of earlier versions.
+
+def is_learnt(row):
+    """Whether the GAUC of a row, its `gauc_column`, is NOT_LEARNT or more above what item popularity alone gives.
+
+    True where the row does not say what popularity gives, as those of earlier versions, or has no GAUC.
     """
-    gauc = row["best_gauc"] if "best_gauc" in row else row["gauc"]
-    return not row["popularity_gauc"] or float(gauc) >= float(row["popularity_gauc"]) + NOT_LEARNT
+    gauc, floor = row[gauc_column(row)], row["popularity_gauc"]
+    return "" in (gauc, floor) or float(gauc) >= float(floor) + NOT_LEARNT
 
 
 def write_csv(path, columns, rows):
@@ -142,6 +149,7 @@ def check_folder(folder, stages):
     To be called before hours of work whose rows are to go there.
     """
     check_writable(folder)
+    check_writable(os.path.join(folder, OUTCOMES))
     for stage in stages:
         _read_csv(os.path.join(folder, csv_name(stage)), COLUMNS[stage], FIRST_COLUMNS[stage])
 

@@ -23,10 +23,12 @@ import numpy as np
 from utils import models
 from utils.cluster.tf_config import workers_and_index
 from utils.commands import SEED, at_least
+from utils.data.popularity import popularity_gauc
 from utils.data.validation import hold_out_validation
 from utils.dataset import fingerprint, read_dataset
 from utils.files import ROOT, Parser, UserError, replacing, run_main, set_aside
-from utils.results import RESULTS, SEARCH_COLUMNS, add_rows, check_folder, read_rows
+from utils.report import make_report
+from utils.results import RESULTS, SEARCH_COLUMNS, add_rows, check_folder, is_learnt, read_rows
 from utils.runs.locks import acquire
 from utils.runs.trial import Trial
 
@@ -37,7 +39,7 @@ BATCH_SIZES = (128, 256, 512, 1024, 2048)
 EVALUATIONS = 5  # in an epoch, whatever the batch size: the best of more would be higher by chance
 SEEDS = "1 2 3 4 5"  # with which the command at the end trains the best trial's flags
 TABLE = ("trial", "epochs", "optimizer", "learning_rate", "batch_size", "validation_gauc", "validation_auc",
-         "best_step", "seconds", "error")
+         "best_step", "seconds", "note", "error")
 SETTINGS = "search.json"  # in the search's folder: what all its trials share
 
 
@@ -149,6 +151,7 @@ def score(trial, row, place, dataset, results, lock):
 
 def table_of(rows):
     """The lines of a table of rows of trials."""
+    rows = [dict(row, note="" if is_learnt(row) else "not learnt yet") for row in rows]
     columns = [[name.replace("_", " ")] + [str(row[name]) for row in rows] for name in TABLE
                if any(row[name] != "" for row in rows)]
     widths = [max(map(len, column)) for column in columns]
@@ -181,9 +184,12 @@ def search(name, trial_count, epochs, halving, seed, dataset_path, results):
     default_dataset = os.path.join(ROOT, place.folder, "dataset.pkl")
     dataset_path = os.path.abspath(dataset_path or default_dataset)
     dataset = read_dataset(dataset_path)
-    examples, dataset_name = len(hold_out_validation(dataset)[0].train.items), dataset.name
-    settings = settings_of(name, seed, fingerprint(dataset), optimizers)
-    del dataset  # the trials need the memory
+    trained, validation = hold_out_validation(dataset)
+    examples, floor = len(trained.train.items), "%.6f" % popularity_gauc(trained, validation)
+    head = {"model": name, "dataset": dataset.name, "dataset_fingerprint": fingerprint(dataset), "search_seed": seed,
+            "popularity_gauc": floor}
+    settings = settings_of(name, seed, head["dataset_fingerprint"], optimizers)
+    del dataset, trained, validation  # the trials need the memory
     folder = os.path.join(place.save_path, "search")
     with acquire(os.path.join(folder, ".lock")) as lock:
         begin(folder, settings)
@@ -197,8 +203,10 @@ def search(name, trial_count, epochs, halving, seed, dataset_path, results):
         print("trials to epoch: %s; their logs are %s" % (
             ", ".join("%d to %d" % (count, length) for length, count in rungs),
             os.path.join(os.path.relpath(folder), "trial_*", "log.txt")), flush=True)
+        for trial in trials:  # else the best may be one whose checkpoint has more steps than its epochs
+            if trial.is_inside_an_epoch() and not trial.error:
+                train_to(trial, trial.epochs + 1, place, dataset_path, lock)
         halve(trials, rungs, lambda trial, length: train_to(trial, length, place, dataset_path, lock))
-        head = {"model": name, "dataset": dataset_name, "dataset_fingerprint": settings["data"], "search_seed": seed}
         rows = ranked(dict(dict.fromkeys(SEARCH_COLUMNS, ""), **head, **trial.row()) for trial in trials)
         add_rows(results, {"search": rows})
         print("\n".join([""] + table_of(rows) + [""]))
@@ -210,6 +218,7 @@ def search(name, trial_count, epochs, halving, seed, dataset_path, results):
         tested = test_row(best, results) or score(trial, best, place, dataset_path, results, lock)
     print("The best is trial %d: validation GAUC %.4f, test GAUC %.4f; its checkpoint is in %s"
           % (trial.number, float(tested["validation_gauc"]), float(tested["best_gauc"]), os.path.relpath(trial.folder)))
+    print("The report is %s" % os.path.relpath(make_report(results)))
     print("Train with its flags, several times:\n%s" % command_of(best, dataset_path, default_dataset))
 
 

@@ -29,16 +29,14 @@ def main():
     parser.add_argument("--reference", default=os.path.relpath(REFERENCE), metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     groups = time_to_target.read_groups(arguments.results)
-    blocks, verdicts = time_to_target.markdown(groups, arguments.results), []
+    print("\n\n".join(time_to_target.markdown(groups, arguments.results)), flush=True)
     name = path_label(arguments.reference)
     if arguments.record:
         texts = convergence.record(groups, arguments.reference)
-        blocks += ["## Recorded in %s" % name, "\n".join("- %s." % text for text in texts)]
+        print("\n## Recorded in %s\n\n%s" % (name, "\n".join("- %s." % text for text in texts)))
     elif arguments.check:
         verdicts = convergence.check(groups, arguments.reference)
-        blocks += convergence.markdown(verdicts, name)
-    print("\n\n".join(blocks), flush=True)
-    if arguments.check:
+        print("\n" + "\n\n".join(convergence.markdown(verdicts, name)), flush=True)
         convergence.require_honest(verdicts, name)
 
 

@@ -13,7 +13,7 @@ class Stopwatch:
     """Adds up the seconds spent in its `with` blocks: `seconds` of all that are over, `last` of the latest of them."""
 
     def __init__(self, seconds=0.0):
-        self.seconds, self.last = seconds, 0.0
+        self.seconds, self.last, self._entered = seconds, 0.0, None
 
     def __enter__(self):
         self._entered = time.perf_counter()
@@ -22,10 +22,11 @@ class Stopwatch:
     def __exit__(self, *_):
         self.last = time.perf_counter() - self._entered
         self.seconds += self.last
+        self._entered = None
 
     def seconds_now(self):
-        """The seconds so far, those of the present block, in which this is to be called, included."""
-        return self.seconds + time.perf_counter() - self._entered
+        """The seconds so far, those of the present block, where this is called in one, included."""
+        return self.seconds + (0 if self._entered is None else time.perf_counter() - self._entered)
 
 
 class Laps:

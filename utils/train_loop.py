@@ -130,7 +130,7 @@ class Run:
         recorder.finish(self._state_now() if self.state["step"] > self.first_step else self.state, self.curve)
 
     def _reason_to_end(self):
-        return reason_to_end(self.curve, self.state["best_step"], self.arguments.target_gauc, self.arguments.patience)
+        return reason_to_end(self.curve, self.arguments.target_gauc, self.arguments.patience)
 
     def _is_through(self):
         return self.state["step"] >= self.last_step or bool(self.reason_to_end)
@@ -139,7 +139,7 @@ class Run:
         """The state, with clocks that tell how long the run took, together with the runs that it goes on from."""
         return dict(self.state, system_seconds=self.state["system_seconds"] + system_seconds(),
                     training_seconds=self.state["training_seconds"] + system_seconds() - self.started,
-                    evaluation_seconds=self.evaluations.seconds, accelerator_seconds=self.accelerator.seconds,
+                    evaluation_seconds=self.evaluations.seconds_now(), accelerator_seconds=self.accelerator.seconds,
                     step_seconds=dict(self.durations.counts))
 
     def _epoch(self, epoch):

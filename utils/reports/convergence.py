@@ -16,6 +16,7 @@ from utils.files import UserError, replacing
 from utils.reports.markdown import table
 from utils.reports.statistics import LEVEL, p_of_few_less, p_of_less, summary
 from utils.reports.time_to_target import SETTING_HEADERS, Group, Setting, count_cell, setting_cells
+from utils.results import TOO_LARGE
 
 FORMAT = 1
 FEWEST_SEEDS = 5  # of a reference to compare with: they tell a standard deviation to about a third of it
@@ -51,6 +52,8 @@ def read_reference(path):
             reference = json.load(file)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError("%s can't be read (%s); name another file: --reference FILE" % (path, error.strerror)) from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
     if type(reference) is not dict or reference.get("format") != FORMAT:
@@ -81,7 +84,7 @@ def _is_entry(entry):
         return False
     counts = entry["recommendations"].values()
     return (min(entry["batch_size"], entry["eval_every"]) > 0 and len(counts) > 0
-            and all(count is None or type(count) is int and count > 0 for count in counts)
+            and all(count is None or type(count) is int and 0 < count < TOO_LARGE for count in counts)
             and entry == _entry(_setting_of(entry), entry["recommendations"], entry["tensorflow"]))
 
 
@@ -98,16 +101,21 @@ def _entry(setting, recommendations, tensorflow):
 def record(groups, path):
     """Adds groups of runs to the file `path`, which need not be there; returns what was done with each, sentences.
 
-    An entry that is there is replaced by one with at least as many seeds alone. Raises UserError as `read_reference`.
+    An entry that is there is replaced only where at least as many seeds reached the target. Of groups with one setting,
+    such as of two machines, the first alone is recorded. Raises UserError as `read_reference`.
     """
-    entries, texts = read_reference(path) or {}, []
+    entries, texts, recorded = read_reference(path) or {}, [], {}
     for group in groups:
         entry = _entry(group.setting, group.recommendations(), group.rows[0]["tensorflow"])
-        before = len(entries.get(group.setting, {}).get("recommendations", ()))
-        if before > len(group.rows):
-            texts.append("%s is left as it is: it has %d seeds, and these runs %d" % (
-                group.label, before, len(group.rows)))
+        counts = list(entries.get(group.setting, {}).get("recommendations", {}).values())
+        before, reached = len(counts), len(counts) - counts.count(None)
+        if group.setting in recorded:
+            texts.append("%s is not recorded: %s has the same setting" % (group.label, recorded[group.setting]))
+        elif reached > len(group.reaching_rows):
+            texts.append("%s is left as it is: %d of its seeds reached the target, and %d of these runs" % (
+                group.label, reached, len(group.reaching_rows)))
         else:
+            recorded[group.setting] = "group %d" % group.number
             texts.append("%s is recorded, with %d seed%s%s" % (
                 group.label, len(group.rows), "" if len(group.rows) == 1 else "s",
                 ", in place of %d" % before if before else ""))
@@ -126,7 +134,7 @@ def check(groups, path):
     """
     entries = read_reference(path)
     if entries is None:
-        raise UserError("no reference %s; make one with --record, or name one: --reference FILE" % path)
+        raise UserError("no reference %s; get it back from git, or name one: --reference FILE" % path)
     return [_verdict(group, entries) for group in groups]
 
 

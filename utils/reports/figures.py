@@ -173,12 +173,13 @@ def _title(subject, rows):
 def _draw(axis, lines, place, x, y, max_markers=None):
     """Draws column `y` against column `x`, over several seeds the mean and the spread at each value of column `place`.
 
-    With `max_markers` the lines are curves: they have no more markers, and the spread is a band; else it is bars. Where
-    a run lacks the figure there is no point. Returns {index of a line: what was drawn of it}.
+    With `max_markers` the lines are curves: they have no more markers, and the spread is a band; else it is bars. Runs
+    that lack the figure are left out. Returns {index of a line: what was drawn of it}.
     """
     drawn, has_bars = {}, not max_markers and any(line.seeds > 1 for line in lines)
     for index, line in enumerate(lines):
-        places = [rows for group in line.groups for rows in group.places(place) if all(row[y] for row in rows)]
+        places = [[row for row in rows if row[y]] for group in line.groups for rows in group.places(place)]
+        places = [rows for rows in places if rows]
         if not places:
             continue
         shift = 2 ** ((index - (len(lines) - 1) / 2) * min(SHIFT, MAX_SHIFT / len(lines))) if has_bars else 1

@@ -6,9 +6,10 @@ import string
 import time
 from operator import itemgetter
 
-from utils.reports.names import dataset_label, heading, is_sample, machines_of
+from utils.reports.names import dataset_label, heading, is_sample, kinds_of, machines_of
 from utils.reports.seeds import seed_groups
-from utils.reports.statistics import summary
+from utils.reports.statistics import summary, welch
+from utils.reports.verdicts import INTERVAL, OVER_SEEDS, Verdict
 from utils.results import (
     CLOCK_RATES,
     FLAGS,
@@ -19,7 +20,9 @@ from utils.results import (
     TARGET,
     TEXTS,
     csv_name,
+    gauc_column,
     is_learnt,
+    whole_batch,
 )
 
 # The tables' columns; the data set is in their titles. What is read first comes first: a telephone shows three.
@@ -35,12 +38,11 @@ STEPS = ("step_ms_p50", "step_ms_p99")
 INFERENCE = RUN + RATES + ("steady_half_width", "latency_ms_p50", "latency_ms_p99") + CLOCKS + (
     "gauc", "auc", "popularity_gauc", "checkpoint_step") + tuple(
         flag for flag in FLAGS["infer"] if flag not in FLAGS["train"])
-GAUCS = ("best_gauc", "gauc")  # that are marked where nothing is learnt
 STATISTICS = {"mean": "mean", "deviation": "standard deviation", "lowest": "lowest", "highest": "highest"}
 FOR_QUALITY = 'SEEDS="1 2 3 4 5" EPOCHS=5 BATCH_SIZES=256 ./run.sh --optimizer adam --selection validation'
-SEARCH = ("model", "trial", "validation_gauc", "validation_auc", "optimizer", "learning_rate", "batch_size", "epochs",
-          "best_step", "error", "steps", "recommendations", "seconds", "eval_every", "search_seed",
-          "dataset_fingerprint") + PLACES["train"]
+SEARCH = ("model", "trial", "validation_gauc", "validation_auc", "popularity_gauc", "optimizer", "learning_rate",
+          "batch_size", "epochs", "best_step", "error", "steps", "recommendations", "seconds", "eval_every",
+          "search_seed", "dataset_fingerprint") + PLACES["train"]
 PUBLISHED_TABLE = ("model", "metric", "value", "settings", "source", "data")
 
 PAGE = string.Template("""<!DOCTYPE html>
@@ -142,6 +144,12 @@ def _tables(results, groups, published):
     train, infer = results["train"], results["infer"]
     if groups:
         yield "Over seeds", _over_seeds(groups)
+    comparisons = list(_comparisons(groups))
+    if comparisons:
+        headers = ("model", "compared with", "batch size", "selected on", "best GAUC difference", INTERVAL)
+        yield "Over seeds, each model compared with the best", [
+            (header, texts, header in ("batch size", "best GAUC difference"))
+            for header, texts in zip(headers, zip(*comparisons))]
     if train:
         yield "Training, how fast", (
             _columns(RUN + RATES + STEPS + CLOCKS, train) + _published_columns(["seconds_per_epoch"], train, published)
@@ -157,6 +165,27 @@ def _tables(results, groups, published):
         yield "Search, on the validation set", _columns(SEARCH, results["search"])
 
 
+def _comparisons(groups):
+    """Yields the cells of each of the SeedGroups `groups`, compared with the one of its kind with the highest GAUC.
+
+    Of a kind are runs of one batch size and selected on the same set. Those that a target ended are left out.
+    """
+    kinds = {}
+    for group in groups:
+        if not float(group.row["target_gauc"]):
+            kinds.setdefault((whole_batch(group.row), group.row["selected_on"]), []).append(group)
+    for (batch_size, selected_on), similar_groups in sorted(kinds.items()):
+        made_with = kinds_of([group.row for group in similar_groups], "train", besides=("seed",))
+        names = [", ".join(filter(None, (group.row["model"], text))) for group, text in zip(similar_groups, made_with)]
+        figures = list(zip(names, ([float(row["best_gauc"]) for row in group.rows] for group in similar_groups)))
+        best, best_gaucs = max(figures, key=lambda figure: summary(figure[1]).mean)
+        for name, gaucs in figures:
+            if name != best:
+                interval = welch(best_gaucs, gaucs)
+                yield (name, best, str(batch_size), selected_on, "%+.6f" % interval.difference,
+                       Verdict(OVER_SEEDS, interval).with_interval(best, name))
+
+
 def _over_seeds(groups):
     """The columns of the table of training over several seeds, a row for each of the SeedGroups `groups`."""
     rows = [dict(group.row, popularity_gauc=max(row["popularity_gauc"] for row in group.rows)) for group in groups]
@@ -164,15 +193,17 @@ def _over_seeds(groups):
                  if column not in SELECTION + ("seed",) and len({row[column] for row in rows}) > 1]
     columns = _columns(RUN, rows) + [("number of seeds", [str(len(group.runs)) for group in groups], True),
                                      ("seeds", [row["seed"] for row in rows], True)]
+    columns += _columns(SELECTION[:1], rows)
     for column, template, names in (("best_gauc", "%.6f", STATISTICS), ("best_auc", "%.6f", STATISTICS),
                                     (STEADY[0], "%.1f", list(STATISTICS)[:2])):
         figures = [[float(row[column]) for row in group.rows if row[column]] for group in groups]
         for name in names if any(figures) else ():
             texts = [template % getattr(summary(values), name) if values else "" for values in figures]
             if (column, name) == ("best_gauc", "mean"):
-                texts = [_cell(dict(row, best_gauc=text), column) for row, text in zip(rows, texts)]
+                texts = [_cell(dict(row, best_gauc=text), column)
+                         + " (ended at the target)" * (float(row["target_gauc"]) > 0) for row, text in zip(rows, texts)]
             columns.append(("%s, %s" % (heading(column), STATISTICS[name]), texts, True))
-    return columns + _columns(("popularity_gauc",) + SELECTION + tuple(differing), rows)
+    return columns + _columns(("popularity_gauc",) + SELECTION[1:] + tuple(differing), rows)
 
 
 def _table(title, columns):
@@ -196,7 +227,7 @@ def _columns(names, rows):
 
 def _cell(row, column):
     """What a table shows of a column of a row: its text, and beside a GAUC whether it is one of a model that learnt."""
-    return row[column] + (" (not learnt yet)" if column in GAUCS and not is_learnt(row) else "")
+    return row[column] + (" (not learnt yet)" if column == gauc_column(row) and not is_learnt(row) else "")
 
 
 def _published_columns(metrics, rows, published):

@@ -99,7 +99,7 @@ class Group:
             yield "%d runs; MLPerf's rules ask for %d" % (count, MLPERF_RUNS)
         share, spacing = self.evaluations()
         if spacing:
-            yield "evaluations take %.0f%% of the time to the target; with --eval_every %d they take %.0f%%" % (
+            yield "evaluations take %.0f%% of the time to the target; with --eval_every %d they take %.0f%% or less" % (
                 100 * share, spacing, 100 * MAX_EVALUATION_SHARE)
 
 
@@ -138,7 +138,8 @@ def _check_row(row, path):
     if _has_reached(row):
         needed += [SECONDS, RECOMMENDATIONS]
     for column in needed:
-        if row[column] == "" or column == "eval_every" and float(row[column]) < 1:
+        is_bad = column in ("eval_every", RECOMMENDATIONS) and float(row[column] or 0) < 1
+        if row[column] == "" or is_bad or column == "target_reached" and row[column] not in ("yes", "no"):
             raise UserError("%s has a run with a target and %r as its %s; mend it or move it away"
                             % (path, row[column], column))
 

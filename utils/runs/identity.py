@@ -2,6 +2,7 @@
 from utils.dataset import fingerprint
 from utils.files import UserError
 from utils.results import MACHINE, POINT, TOO_LARGE, machine_of
+from utils.runs.outcomes import are_outcomes
 from utils.runs.steady import Durations
 from utils.tf1 import tf
 
@@ -165,7 +166,7 @@ def check_state(saved, fresh, save_path):
         if type(fresh[name]) is dict:
             return Durations.are_counts(value)
         if type(fresh[name]) is str:
-            return type(value) is str
+            return type(value) is str and are_outcomes(value)
         low, high = (-1, 1) if "auc" in name else (0, TOO_LARGE)
         is_number = type(value) is int or type(value) is float and type(fresh[name]) is not int
         return value is fresh[name] is None or is_number and low <= value <= high

@@ -11,7 +11,7 @@ from utils.runs.checkpoints import BEST, LATEST, Checkpoints
 from utils.runs.log import log, warn
 from utils.runs.outcomes import store_outcomes
 from utils.runs.steady import FEWEST_STEPS, Durations, report_steady
-from utils.runs.stopping import reaching_point, reason_to_end, target_columns, wider_spacing
+from utils.runs.stopping import reaching_point, reason_to_end, step_to_end_at, target_columns, wider_spacing
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import empty_traces, operations_table, write_trace
 
@@ -69,7 +69,7 @@ class Recorder:
         step = saved["state"]["step"] if saved else 0
         parts = saved["run"].get("parts", [identity.unknown_part(self._settings)]) if saved else []
         is_through = step >= last_step or saved and reason_to_end(
-            saved["curve"], saved["state"]["best_step"], self._arguments.target_gauc, self._arguments.patience)
+            saved["curve"], self._arguments.target_gauc, self._arguments.patience)
         if not is_through:
             parts = identity.with_part(parts, identity.part_of_run(self._arguments, self._settings, step))
         self._run = dict(self._identity, parts=parts, **{flag: getattr(self._arguments, flag) for flag in (
@@ -97,6 +97,11 @@ class Recorder:
                 raise UserError("the checkpoint in %s is of step %d, after the last of these flags, %d; give more "
                                 "--epochs or --max_steps, or another --save_path"
                                 % (self._save_path, saved["state"]["step"], last_step))
+            end = step_to_end_at(saved["curve"], self._arguments.target_gauc, self._arguments.patience)
+            if end:
+                raise UserError("the run in %s has gone on to step %d, and with this --target_gauc or --patience it "
+                                "would have ended at step %d; leave it out, or give another --save_path"
+                                % (self._save_path, saved["state"]["step"], end))
             self._checkpoints.restore(self._graph.session, LATEST)
         elif not lenient:
             log("nothing to resume in %s; starting from the beginning" % self._save_path)
@@ -116,7 +121,8 @@ class Recorder:
     def begin_log(self, state):
         """Prints what the model and popularity alone give before the first step."""
         log("{0}_gauc: {1:.4f}\t {0}_auc: {2:.4f}".format(self._arguments.selection, state["gauc"], state["auc"]))
-        log("popularity_gauc: %.4f\t (what item popularity alone gives)" % self._floors.evaluated)
+        log("popularity_gauc: %.4f\t (what item popularity alone gives on the %s set)"
+            % (self._floors.evaluated, self._arguments.selection))
 
     def restore_best(self):
         """Restores the best checkpoint into the graph's session."""
@@ -156,7 +162,8 @@ class Recorder:
 
         With --skip_test there are no rows.
         """
-        steps = list(self._traces.items())[len(self._traces) > 1:]  # the first only prepared TensorFlow
+        traces = [(step, trace) for step, trace in self._traces.items() if trace.ByteSize()]  # of steps that were made
+        steps = traces[len(traces) > 1:]  # the first only prepared TensorFlow
         for step, trace in steps:
             self._summaries.add_trace(step, trace)
         if steps:  # the resumed run was not through
@@ -215,7 +222,7 @@ class Recorder:
         arguments, point = self._arguments, reaching_point(curve, self._arguments.target_gauc)
         spacing = wider_spacing(point, arguments.eval_every) if point else None
         if spacing:
-            warn("evaluations took %.0f%% of the time to the target; with --eval_every %d they take 5%%"
+            warn("evaluations took %.0f%% of the time to the target; with --eval_every %d they take 5%% or less"
                  % (100 * (1 - point["seconds_without_evaluations"] / point["seconds"]), spacing))
         return {column: _text(value) for column, value in target_columns(curve, arguments.target_gauc).items()}
 

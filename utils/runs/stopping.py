@@ -2,6 +2,8 @@
 
 Both are read off the curve, the points of results.POINT of a run's evaluations, so a resumed run needs nothing else.
 """
+import math
+
 MAX_EVALUATION_SHARE = 0.05  # of the time to a target
 
 
@@ -11,20 +13,23 @@ def reaching_point(curve, target_gauc):
         if target_gauc else None
 
 
-def evaluations_since_best(curve, best_step):
-    """How many evaluations came after that of step `best_step`."""
-    return sum(point["step"] > (best_step or 0) for point in curve)
-
-
-def reason_to_end(curve, best_step, target_gauc, patience):
+def reason_to_end(curve, target_gauc, patience):
     """Why a run is to end after the latest evaluation, a line for the log; None where it goes on."""
     point = reaching_point(curve, target_gauc)
     if point:
         return "The target GAUC %g is reached after %.2f seconds of training and %d recommendations" % (
             target_gauc, point["seconds"], point["recommendations"])
-    if patience and evaluations_since_best(curve, best_step) >= patience:
-        return "No better GAUC in %d evaluations; the best is of step %d" % (patience, best_step)
+    trained = [point for point in curve if point["step"]]
+    best = max(trained, key=lambda point: point["gauc"], default=None)  # of equals the first
+    if patience and best and len(trained) - 1 - trained.index(best) >= patience:
+        return "No better GAUC in %d evaluations; the best is of step %d" % (patience, best["step"])
     return None
+
+
+def step_to_end_at(curve, target_gauc, patience):
+    """The step before the curve's last at which a run with these flags would have ended; None where there is none."""
+    return next((point["step"] for count, point in enumerate(curve[:-1], 1)
+                 if reason_to_end(curve[:count], target_gauc, patience)), None)
 
 
 def target_columns(curve, target_gauc):
@@ -39,9 +44,13 @@ def target_columns(curve, target_gauc):
 
 
 def wider_spacing(point, eval_every):
-    """The --eval_every with which evaluations take MAX_EVALUATION_SHARE of the time to `point`; None where they do."""
+    """The --eval_every with which evaluations take MAX_EVALUATION_SHARE of the time to `point`; None where they do.
+
+    It is a multiple of `eval_every`, so that a reference of convergence that was evaluated as often still fits.
+    """
     training = point["seconds_without_evaluations"]
     if training is None or point["seconds"] * (1 - MAX_EVALUATION_SHARE) <= training:
         return None
     seconds_each = (point["seconds"] - training) / (point["step"] / eval_every)
-    return int(seconds_each / MAX_EVALUATION_SHARE * (1 - MAX_EVALUATION_SHARE) * point["step"] / training) + 1
+    steps = seconds_each / MAX_EVALUATION_SHARE * (1 - MAX_EVALUATION_SHARE) * point["step"] / training
+    return eval_every * math.ceil(steps / eval_every)

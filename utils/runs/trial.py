@@ -17,6 +17,7 @@ from utils.reports.names import one_line
 from utils.runs.checkpoints import Checkpoints
 from utils.runs.identity import check_state, columns_of, fresh_state, with_what_earlier_versions_lack
 
+KILLED = "killed by signal"
 INTERRUPTED = 130, -signal.SIGINT  # statuses of a process that Ctrl-C ended
 NO_MACHINE = {"device": "", "tensorflow": ""}
 
@@ -41,7 +42,7 @@ def run_process(command, folder, log_path, lock):
     if status in INTERRUPTED:
         raise KeyboardInterrupt
     if status < 0:
-        return "killed by signal %d" % -status
+        return "%s %d" % (KILLED, -status)
     return _last_error(lines, status) if status else None
 
 
@@ -67,7 +68,7 @@ class Trial:
         """Reads from the folder what the trial has come to; raises UserError where the files there are damaged."""
         self.error, self.curve, self.machine = "", [], NO_MACHINE
         try:
-            with open(self._path("error.txt"), encoding="utf-8") as file:
+            with open(self._path("error.txt"), encoding="utf-8", errors="replace") as file:
                 self.error = one_line(file.read().strip())
         except FileNotFoundError:
             pass
@@ -97,6 +98,10 @@ class Trial:
 
     def _points(self, epochs):
         return [point for point in self.curve if point["recommendations"] <= epochs * self._examples]
+
+    def is_inside_an_epoch(self):
+        """Whether its latest evaluation was before the end of an epoch."""
+        return self.is_beyond(self.epochs)
 
     def is_beyond(self, epochs):
         """Whether it has been trained for more than so many epochs."""
@@ -135,7 +140,8 @@ class Trial:
         return error
 
     def fail(self, error):
-        """Notes why the trial failed, a line."""
-        with replacing(self._path("error.txt"), "w", encoding="utf-8") as file:
-            file.write(error + "\n")
-        self.read()
+        """Notes why the trial failed, a line; one that was killed goes on the next time."""
+        if not error.startswith(KILLED):
+            with replacing(self._path("error.txt"), "w", encoding="utf-8") as file:
+                file.write(error + "\n")
+        self.error = error
