@@ -60,7 +60,8 @@ def test_training_on_a_terminal_shows_rate_loss_and_time_left_and_the_same_log(f
     def fixed(log):  # the lines that don't depend on the clock
         return [line for line in log if re.match("test_gauc|Epoch . Global|best|Total", line)]
     assert fixed(lines) == fixed(in_a_file.stdout.splitlines()) != []
-    known = "the earlier run|test_gauc: |Epoch 0 |best test_gauc: |Total rec|Approximate acc|System |Steady "
+    known = ("the earlier run|test_gauc: |popularity_gauc: |Epoch 0 |best test_gauc: |Not learnt yet: |Total rec|"
+             "Approximate acc|System |Steady ")
     assert all(re.match(known, line) for line in in_a_file.stdout.splitlines())
 
 
