@@ -70,7 +70,7 @@ def test_tensorboard_compares_runs_by_their_hyperparameters(folder):
     started = data["_hparams_/session_start_info"].session_start_info.hparams
     assert {name: value.string_value or value.number_value for name, value in started.items()} == {
         "model": "din", "dataset": "random", "batch_size": 64, "num_accelerators": 1, "num_workers": 1,
-        "optimizer": "sgd", "lr": 1, "epochs": 2, "seed": 1234}
+        "optimizer": "sgd", "lr": 1, "epochs": 2, "seed": 1234, "selection": "test"}
     assert data["_hparams_/session_end_info"].session_end_info.status == api_pb2.STATUS_SUCCESS
 
 

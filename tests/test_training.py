@@ -47,7 +47,7 @@ def test_the_csv_counts_every_recommendation(folder):
     assert float(row["accelerator_seconds"]) < float(row["system_seconds"])
     for clock in ("system", "accelerator"):
         assert float(row[clock + "_recommendations_per_second"]) == pytest.approx(
-            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.05)  # the seconds have three decimals
+            2 * EXAMPLES / float(row[clock + "_seconds"]), rel=0.05, abs=0.05)  # they have three decimals, and one
     assert (row["optimizer"], row["learning_rate"], row["seed"]) == ("sgd", "1.0", "1234")
     assert row["tensorflow"] == tf.__version__ and row["device"].startswith("CPU ")
 
