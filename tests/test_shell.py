@@ -139,9 +139,19 @@ def test_a_clone_with_carriage_returns_asked_for_has_none(copy):
             assert (clone / path.relative_to(copy)).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("module", ["script_arguments", "installation", "runs.locks", "data.raw_files"])
+def test_what_the_scripts_start_before_set_up_needs_the_standard_library_alone(module):
+    done = run(ROOT, sys.executable, "-S", "-c", "import utils." + module)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("script", ["run.sh", "train.sh", "infer.sh"])
 def test_help_and_wrong_arguments_are_answered_before_anything_is_installed(project, script):
-    variables = {"VENV": ".venv", "BASE_PYTHON": sys.executable}
+    bare_python = project / "bare python"  # the standard library alone
+    bare_python.write_text('#!/bin/sh\nexec "%s" -S "$@"\n' % sys.executable)
+    bare_python.chmod(0o755)
+    variables = {"VENV": ".venv", "BASE_PYTHON": str(bare_python)}
+    assert run(project, bare_python, "-c", "import numpy").returncode == 1
     done = run(project, "./" + script, "--help", **variables)
     assert done.returncode == 0 and done.stdout.startswith("usage: ./%s " % script)
     done = run(project, "./" + script, "--bogus", **variables)

@@ -1,5 +1,7 @@
 """The CSVs of results: one header; a row for each run, in curves for each evaluation, in searches for each trial.
 
+It needs the standard library alone, as the scripts check their arguments with it before anything is installed.
+
 A row carries what it was made with: rows with the same `run_of` are one run measured again, any other is another row.
 What an earlier version did not write, or what does not apply, is empty.
 """
@@ -9,10 +11,9 @@ import shutil
 
 from utils.files import ROOT, UserError, check_writable, dated_folder, make_folder, replacing
 from utils.runs.locks import waited_for
-from utils.runs.outcomes import FOLDER as OUTCOMES
-from utils.runs.outcomes import copy_outcomes
 
 RESULTS = os.path.join(ROOT, "results")
+OUTCOMES = "outcomes"  # the folder in it of runs/outcomes.py
 
 RUN = ("model", "dataset", "batch_size", "num_accelerators")
 SEARCH = ("model", "dataset", "dataset_fingerprint", "search_seed")  # what says which search a row of a trial is of
@@ -183,6 +184,12 @@ def add_rows(folder, tables):
             copy_outcomes(folder, copies)
         for path, (columns, rows) in contents.items():
             write_csv(path, columns, rows)
+
+
+def copy_outcomes(folder, copies):
+    """Copies the outcomes in `folder`, if there are any, into the folder `copies`, for CSVs there."""
+    if os.path.isdir(os.path.join(folder, OUTCOMES)):
+        shutil.copytree(os.path.join(folder, OUTCOMES), os.path.join(copies, OUTCOMES))
 
 
 def _read_csv(path, columns, fewest=None):

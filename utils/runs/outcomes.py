@@ -6,13 +6,11 @@ array `right`, bool [U], in the order of the test set. The name is a digest of t
 import base64
 import hashlib
 import os
-import shutil
 
 import numpy as np
 
 from utils.files import UserError, make_folder, replacing
-
-FOLDER = "outcomes"
+from utils.results import OUTCOMES
 
 
 def outcomes_of(scores):
@@ -38,18 +36,12 @@ def _digest(text):
 
 def store_outcomes(results, text, users):
     """Writes the outcomes `text` of so many users into the folder `results`; returns the name for the CSVs."""
-    folder, name = os.path.join(results, FOLDER), _digest(text)
+    folder, name = os.path.join(results, OUTCOMES), _digest(text)
     make_folder(folder)
     right = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))[:users].astype(bool)
     with replacing(os.path.join(folder, name + ".npz")) as file:
         np.savez_compressed(file, right=right)
     return name
-
-
-def copy_outcomes(results, copies):
-    """Copies the outcomes in the folder `results`, if there are any, into the folder `copies`, for CSVs there."""
-    if os.path.isdir(os.path.join(results, FOLDER)):
-        shutil.copytree(os.path.join(results, FOLDER), os.path.join(copies, FOLDER))
 
 
 def read_outcomes(results, name):
@@ -58,7 +50,7 @@ def read_outcomes(results, name):
     Raises:
       UserError: the file is damaged.
     """
-    path = os.path.join(results, FOLDER, name + ".npz")
+    path = os.path.join(results, OUTCOMES, name + ".npz")
     if not name or not os.path.exists(path):
         return None
     try:

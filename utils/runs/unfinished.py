@@ -16,8 +16,7 @@ import sys
 
 from utils import models
 from utils.files import ROOT, Parser, replacing, run_main, set_aside
-from utils.results import KEY, PUBLISHED, RESULTS, csv_name, read_rows
-from utils.runs.outcomes import copy_outcomes
+from utils.results import KEY, PUBLISHED, RESULTS, copy_outcomes, csv_name, read_rows
 
 GO_ON = 10  # exit status of `begin`
 MARKS = ".unfinished"
