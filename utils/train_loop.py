@@ -8,7 +8,7 @@ from tqdm import tqdm
 from utils import metrics
 from utils.batches import prefetch, share_of
 from utils.cluster.tf_config import from_environment
-from utils.data.popularity import Floors, popularity_gauc
+from utils.data.popularity import floors_of
 from utils.data.validation import hold_out_validation
 from utils.dataset import read_dataset
 from utils.engine.optimizers import learning_rate_at
@@ -79,8 +79,7 @@ def train(model_class, batches, name, arguments):
         graph.start(session)
         devices = dict.fromkeys(cluster.all_gather(describe_device(arguments.num_accelerators)))
         row_settings = settings(name, dataset, arguments, " + ".join(devices), cluster.count)
-        floors = Floors(popularity_gauc(trained, evaluated), popularity_gauc(trained, dataset.test))
-        run.go(Recorder(graph, batches, run_identity, row_settings, arguments, dataset, floors)
+        run.go(Recorder(graph, batches, run_identity, row_settings, arguments, dataset, floors_of(trained, evaluated))
                if cluster.is_chief else NullRecorder(cluster))
         cluster.finish()
 

@@ -26,3 +26,9 @@ def popularity_gauc(dataset, examples):
     category_rates = (bought_categories + 2) / (shown_categories + 4)
     rates = (bought + category_rates[categories]) / (shown + 1)
     return metrics.gauc(rates[examples.positives], rates[examples.negatives])
+
+
+def floors_of(dataset, evaluated):
+    """The `Floors` of training on `dataset` where evaluations score `evaluated`, its test set or a validation set."""
+    test = popularity_gauc(dataset, dataset.test)
+    return Floors(test if evaluated is dataset.test else popularity_gauc(dataset, evaluated), test)

@@ -10,6 +10,7 @@ from utils.tf1 import tf
 SHARED_FLAGS = ("batch_size", "num_accelerators", "epochs", "max_steps", "eval_every", "patience", "target_gauc",
                 "resume", "skip_test")
 MAYBE_NONE = ("train_loss", "seconds_without_evaluations")  # in a curve: before the first step, and of earlier versions
+EARLIER_FLAGS = {"selection": "test", "patience": 0, "target_gauc": 0}  # of a run that an earlier version made
 UNKNOWN = "unknown"  # a value of the first part of a run of an earlier version
 # What a run may go on with when it is resumed, although it began with something else.
 PART = ("batch_size", "num_accelerators", "num_workers", "eval_every", "max_steps", "profile", "device", "tensorflow")
@@ -71,12 +72,12 @@ def training_columns(run):
 
     `run` is {} for a checkpoint from elsewhere; what is not known is empty.
     """
-    parts = run.get("parts", [])
+    parts, run = run.get("parts", []), dict(EARLIER_FLAGS, **run) if run else {}
     return {"epochs": run.get("epochs", ""), "optimizer": run.get("optimizer", ""), "learning_rate": run.get("lr", ""),
             "seed": run.get("seed", ""), "max_steps": run.get("max_steps", ""),
             "eval_every": parts[-1]["eval_every"] if parts and parts[-1]["eval_every"] != UNKNOWN else "",
-            "parts": changes_of(parts), "selected_on": run.get("selection", "test" if run else ""),
-            "patience": run.get("patience", 0 if run else ""), "target_gauc": run.get("target_gauc", 0 if run else "")}
+            "parts": changes_of(parts), "selected_on": run.get("selection", ""), "patience": run.get("patience", ""),
+            "target_gauc": run.get("target_gauc", "")}
 
 
 def inference_columns(run):
@@ -110,7 +111,7 @@ def check_run(run, save_path):
 
 def check_same_script(run, arguments, save_path):
     """Raises UserError unless `run`, of the checkpoint in `save_path`, is of the same command as `arguments`."""
-    flags = dict({"patience": 0, "target_gauc": 0}, **run)
+    flags = dict(EARLIER_FLAGS, **run)
     flags["eval_every"] = run.get("parts", [{}])[-1].get("eval_every")
     for _, difference in _differences(flags, {flag: getattr(arguments, flag) for flag in (
             "epochs", "max_steps", "eval_every", "patience", "target_gauc")}):
@@ -148,7 +149,7 @@ def with_what_earlier_versions_lack(saved):
     if type(curve) is list:
         curve = [dict({"seconds_without_evaluations": None}, **point) if type(point) is dict else point
                  for point in curve]
-    return dict(saved, run=dict({"selection": "test"}, **run), curve=curve,
+    return dict(saved, run=dict(EARLIER_FLAGS, **run), curve=curve,
                 state=dict({name: fresh[name] for name in later}, **state))
 
 

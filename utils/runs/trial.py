@@ -14,12 +14,12 @@ import sys
 
 from utils.files import ROOT, UserError, make_folder, replacing
 from utils.reports.names import one_line
+from utils.results import MACHINE
 from utils.runs.checkpoints import Checkpoints
 from utils.runs.identity import check_state, columns_of, fresh_state, with_what_earlier_versions_lack
 
 KILLED = "killed by signal"
 INTERRUPTED = 130, -signal.SIGINT  # statuses of a process that Ctrl-C ended
-NO_MACHINE = {"device": "", "tensorflow": ""}
 
 
 def run_process(command, folder, log_path, lock):
@@ -66,7 +66,7 @@ class Trial:
 
     def read(self):
         """Reads from the folder what the trial has come to; raises UserError where the files there are damaged."""
-        self.error, self.curve, self.machine = "", [], NO_MACHINE
+        self.error, self.curve, self.machine = "", [], dict.fromkeys(MACHINE, "")
         try:
             with open(self._path("error.txt"), encoding="utf-8", errors="replace") as file:
                 self.error = one_line(file.read().strip())
@@ -82,7 +82,7 @@ class Trial:
                             % (self.number, self.folder)) from None
         if saved:
             self.curve = [point for point in saved["curve"] if point["step"]]
-            self.machine = {column: columns_of(saved["run"]["parts"])[column] for column in NO_MACHINE}
+            self.machine = {column: columns_of(saved["run"]["parts"])[column] for column in MACHINE}
 
     def _path(self, name):
         return os.path.join(self.folder, name)
