@@ -1,5 +1,6 @@
 """Where files are written: through links, into devices and pipes, with the permissions of what they replace."""
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -151,3 +152,13 @@ def test_a_folder_below_a_file_can_not_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/in can't be written \(Not a directory\)"):
         check_writable(str(tmp_path / "file" / "in"))
+
+
+@pytest.mark.parametrize("write, line", [
+    ("files.run_main(fail)", b"error: what is wrong\n"), ("log.warn('odd')", b"warning: odd\n")])
+def test_a_line_for_standard_error_is_written_in_one_piece_since_processes_share_it(write, line):
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # each datagram is one call of write()
+    code = "from utils import files\nfrom utils.runs import log\ndef fail(): raise files.UserError('what is wrong')\n"
+    subprocess.run([sys.executable, "-c", code + write], cwd=ROOT, stderr=writer.fileno(), timeout=60)
+    with reader, writer:
+        assert reader.recv(1000) == line

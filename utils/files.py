@@ -62,6 +62,20 @@ class Parser(argparse.ArgumentParser):
         raise UserError("%s; see %s --help" % (message, self.prog))
 
 
+def write_line(line):
+    """Writes `line` to standard error in one piece, so that the lines of processes that share it stay whole.
+
+    print() and sys.exit() write a text and the end of its line apart.
+    """
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _fail(message):
+    write_line("error: " + message)
+    sys.exit(1)
+
+
 def run_main(main):
     """Runs `main()` and exits; a `UserError` becomes one line, `error: ...`, and exit status 1.
 
@@ -74,15 +88,14 @@ def run_main(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except UnicodeEncodeError as error:
-        sys.exit("error: %s can't be in a file's name in this locale, whose encoding is %s; set LC_ALL=C.UTF-8"
-                 % (ascii(error.object[error.start:error.end]), error.encoding))
+        _fail("%s can't be in a file's name in this locale, whose encoding is %s; set LC_ALL=C.UTF-8"
+              % (ascii(error.object[error.start:error.end]), error.encoding))
     except (UserError, OSError) as error:  # OSError: a folder that can't be written, a full disk
-        message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error))
-        sys.exit("error: %s" % message)  # sys.exit prints a string to standard error and exits with 1
+        _fail("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error)))
     except MemoryError:
-        sys.exit("error: there is not enough memory; give smaller data or batches, or end other programs")
+        _fail("there is not enough memory; give smaller data or batches, or end other programs")
     except ModuleNotFoundError as error:
-        sys.exit("error: %s; run ./setup.sh, then: source .venv/bin/activate" % error)
+        _fail("%s; run ./setup.sh, then: source .venv/bin/activate" % error)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -15,7 +15,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import UserError, run_main
+from utils.files import UserError, run_main, write_line
 
 SECONDS_TO_END = 60  # for the other workers, once one has failed: they say which one it was
 
@@ -40,7 +40,7 @@ def start(addresses, command, chief, others):
 def relay(lines, index):
     """Prints a worker's lines to standard error, with its number."""
     for line in lines:
-        print("worker %d: %s" % (index, line.rstrip("\n")), file=sys.stderr, flush=True)
+        write_line("worker %d: %s" % (index, line.rstrip("\n")))
 
 
 def main():

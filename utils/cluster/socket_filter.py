@@ -5,7 +5,8 @@ import ipaddress
 import os
 import socket
 import struct
-import sys
+
+from utils.files import write_line
 
 # Instructions of a socket filter (linux/filter.h), and where in memory a packet's network header begins.
 LOAD_WORD, LOAD_BYTE, AND, JUMP_IF_EQUAL, RETURN = 0x20, 0x30, 0x54, 0x15, 0x06
@@ -34,7 +35,7 @@ def listen_only_on(host, port):
             listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER,
                                  struct.pack("HL", len(program), ctypes.addressof(memory)))
     except OSError as error:
-        print("warning: port %d is open to every network of this machine (%s)" % (port, error), file=sys.stderr)
+        write_line("warning: port %d is open to every network of this machine (%s)" % (port, error))
 
 
 def _listening(port):

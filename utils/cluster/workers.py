@@ -23,7 +23,7 @@ import numpy as np
 from utils.cluster.socket_filter import listen_only_on
 from utils.cluster.tf_config import host_and_port
 from utils.engine.session import Session
-from utils.files import UserError
+from utils.files import UserError, write_line
 from utils.layers import segment_sum
 from utils.tf1 import tf
 
@@ -130,7 +130,7 @@ class Cluster(Alone):
             if not waiting:
                 return
             if waiting != announced and time.monotonic() > started + 2:
-                print("waiting for %s" % ", ".join(self.names[index] for index in waiting), file=sys.stderr, flush=True)
+                write_line("waiting for %s" % ", ".join(self.names[index] for index in waiting))
                 announced = waiting
             time.sleep(POLL_SECONDS)
 
@@ -145,8 +145,8 @@ class Cluster(Alone):
                 if not self._ending.is_set() and (refusals[index] >= MAX_REFUSALS or (
                         error and time.monotonic() > silent_since[index] + MAX_SILENT_SECONDS)):
                     sys.stdout.flush()
-                    print("error: %s is gone; see what its own log ends with, then start every worker again with "
-                          "--resume" % self.names[index], file=sys.stderr, flush=True)
+                    write_line("error: %s is gone; see what its own log ends with, then start every worker again with "
+                               "--resume" % self.names[index])
                     os._exit(1)  # the main thread may be inside a call of TensorFlow's that never returns
 
     @contextlib.contextmanager

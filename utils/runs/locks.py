@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from utils.files import UserError, make_folder, run_main, writing
+from utils.files import UserError, make_folder, run_main, write_line, writing
 
 PATIENCE = 10  # seconds in which the children of a killed process come to their end, too
 
@@ -30,8 +30,8 @@ def acquire(path):
         file = _open(path)
     has_lock = _has_lock(file)
     if file.name != path or has_lock is None:
-        print("warning: the file system of %s has no locks; start nothing else there%s"
-              % (folder, "" if has_lock is None else " from another machine"), file=sys.stderr)
+        write_line("warning: the file system of %s has no locks; start nothing else there%s"
+                   % (folder, "" if has_lock is None else " from another machine"))
     deadline = time.monotonic() + PATIENCE
     while has_lock is False:
         file.seek(0)

@@ -12,4 +12,4 @@ def log(line):
 
 def warn(what):
     """Prints a warning to standard error."""
-    tqdm.write("warning: %s" % what, file=sys.stderr)
+    tqdm.write("warning: %s\n" % what, file=sys.stderr, end="")  # in one piece, as files.write_line does
