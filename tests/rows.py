@@ -1,5 +1,7 @@
 """Results as training and inference write them, for the tests of what reads them."""
+import contextlib
 import csv
+import io
 import os
 
 from utils.files import run_main
@@ -34,12 +36,19 @@ def write_rows(folder, stage, *changes):
         writer.writerows(dict(ROWS[stage], **change) for change in changes)
 
 
+def error_line(command):
+    """Calls `command`; returns the line `error: ...` that it ends with, at exit status 1, or None where it succeeds."""
+    with contextlib.redirect_stderr(io.StringIO()) as output:
+        try:
+            command()
+        except SystemExit as end:
+            lines = output.getvalue().split("\n")
+            assert (end.code, lines.pop()) == (1, "") and lines[-1].startswith("error: "), (end.code, lines)
+            return lines[-1]
+    return None
+
+
 def error_of(main, monkeypatch, *arguments):
     """Runs a command's `main` with these arguments; returns the line that it ends with, or None."""
     monkeypatch.setattr("sys.argv", ["command"] + [str(argument) for argument in arguments])
-    try:
-        run_main(main)
-    except SystemExit as end:  # with a text, which Python prints before it exits with status 1
-        assert type(end.code) is str and "\n" not in end.code, end.code
-        return end.code
-    return None
+    return error_line(lambda: run_main(main))

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.helpers import random_dataset
+from tests.rows import error_line
 from utils.data.pickles import dump_parts, load_parts
 from utils.dataset import read_remap, write_dataset
 from utils.files import ROOT
@@ -75,12 +76,8 @@ class PreparedFolder:
             patch.setattr(sys, "argv", [script] + command_flags + list(flags))
             patch.setattr(sys, "path", list(sys.path))
             patch.setenv("SKIP_CHECKSUM", environment.get("SKIP_CHECKSUM", "1"))
-            try:
-                runpy.run_path(os.path.join(ROOT, script), run_name="__main__")
-            except SystemExit as end:  # with a text, which Python prints before it exits with status 1
-                assert type(end.code) is str and "\n" not in end.code, end.code
-                return end.code.replace(self.path + os.sep, "")
-        return None
+            line = error_line(lambda: runpy.run_path(os.path.join(ROOT, script), run_name="__main__"))
+        return line and line.replace(self.path + os.sep, "")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import TWO_EPOCHS, Folder, random_dataset, results_of, run_script
+from tests.rows import error_line
 from utils import towers, train_loop
 from utils.dataset import Dataset, build_sets
 from utils.files import ROOT, UserError
@@ -141,10 +142,10 @@ def test_fewer_gpus_than_asked_for_ends_the_command(folder, monkeypatch, command
     monkeypatch.setattr(towers, "gpu_names", lambda: ("Test GPU", "Test GPU"))
     monkeypatch.setattr(sys, "argv", [command + ".py", "--num_accelerators", "3", "--save_path", folder.save_path,
                                       "--dataset", os.path.join(folder.path, "dataset.pkl")])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(os.path.join(ROOT, "din", command + ".py"), run_name="__main__")
-    assert ended.value.code == ("error: 3 accelerators asked for, 2 GPUs found; lower NUM_ACCELERATORS, or see that "
-                                "CUDA_VISIBLE_DEVICES shows TensorFlow the others")
+    script = os.path.join(ROOT, "din", command + ".py")
+    assert error_line(lambda: runpy.run_path(script, run_name="__main__")) == (
+        "error: 3 accelerators asked for, 2 GPUs found; lower NUM_ACCELERATORS, or see that CUDA_VISIBLE_DEVICES shows "
+        "TensorFlow the others")
     assert not glob.glob(os.path.join(folder.save_path, "*"))
 
 
