@@ -48,6 +48,12 @@ def flat_batch(histories, candidates, labels=None):
                  np.array(labels, np.float32).reshape(candidates.shape))
 
 
+def load(session, values):
+    """Gives variables their values in one call, {variable: value}: a call of another kind prepares the graph anew."""
+    session.run([variable.initializer for variable in values],
+                {variable.initializer.inputs[1]: value for variable, value in values.items()})
+
+
 class Graph:
     """A `TrainingGraph`, or without an optimizer a `ScoringGraph`, with a graph and a session, in a `with` statement.
 
@@ -65,6 +71,7 @@ class Graph:
             self.initialize = tf.global_variables_initializer()
             self.session.run(self.initialize)
         self.built.start(self.session)
+        self._gradients = None
 
     def __getattr__(self, name):
         return getattr(self.built, name)
@@ -80,16 +87,14 @@ class Graph:
 
     def load(self, values):
         """Gives each variable the value in `values`, a dictionary by name."""
-        for variable in self.variables:
-            variable.load(values[variable.op.name], self.session)
+        load(self.session, {variable: values[variable.op.name] for variable in self.variables})
 
     def load_known_values(self):
         """Gives each variable the values that the golden files are made with; the optimizer starts anew."""
         self.session.run(self.initialize)
-        for variable in self.variables:
-            name = variable.op.name
-            values = np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, variable.shape.as_list())
-            variable.load(values + name.endswith("gamma"), self.session)
+        shapes = {variable.op.name: variable.shape.as_list() for variable in self.variables}
+        self.load({name: np.random.RandomState(zlib.crc32(name.encode())).uniform(-0.3, 0.3, shape)
+                   + name.endswith("gamma") for name, shape in shapes.items()})
 
     def values(self):
         """The value of each variable by name."""
@@ -106,9 +111,10 @@ class Graph:
 
     def gradients(self, batch):
         """The loss's gradients by variable name, dense."""
-        dense = {variable.op.name: tf.convert_to_tensor(gradient)
-                 for variable, gradient in zip(self.variables, self.built.gradients)}
-        return self.session.run(dense, self.feeds(batch))
+        if self._gradients is None:
+            self._gradients = {variable.op.name: tf.convert_to_tensor(gradient)
+                               for variable, gradient in zip(self.variables, self.built.gradients)}
+        return self.session.run(self._gradients, self.feeds(batch))
 
 
 def has_attention(name):

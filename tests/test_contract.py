@@ -6,7 +6,7 @@ gathers, gradients and optimizers.
 import numpy as np
 import pytest
 
-from tests.helpers import Graph, random_dataset
+from tests.helpers import Graph, load, random_dataset
 from utils.base_model import BaseModel
 from utils.batches import test_batches as batches_of_test
 from utils.batches import train_batches
@@ -199,22 +199,21 @@ def test_a_model_trains_and_scores_as_the_same_formula_in_a_dense_graph(toy, opt
         session.run(tf.global_variables_initializer())
         start = {name: 4 * values for name, values in graph.values().items()}
         graph.load(start)
-        for variable in plain.variables:
-            variable.load(start[variable.op.name], session)
+        load(session, {variable: start[variable.op.name] for variable in plain.variables})
         for batch in BATCHES:
-            expected = dict(zip([variable.op.name for variable in plain.variables],
-                                session.run(plain.gradients, plain.feeds(batch))))
+            gradients = graph.gradients(batch)
+            values, loss, _ = session.run([plain.gradients, plain.loss, plain.update], plain.feeds(batch))
+            expected = dict(zip([variable.op.name for variable in plain.variables], values))
             largest = max(np.abs(gradient).max() for gradient in expected.values())
-            for name, gradient in graph.gradients(batch).items():
+            for name, gradient in gradients.items():
                 np.testing.assert_allclose(gradient, expected[name], rtol=1e-4, atol=1e-3 * largest, err_msg=name)
-            loss, _ = session.run([plain.loss, plain.update], plain.feeds(batch))
             assert graph.train(batch, RATES[optimizer]) == pytest.approx(loss, rel=5e-5)
         # Adam divides a gradient by its size: where it is next to nothing, its rounding error moves a variable.
         tolerance = {"sgd": 1e-5, "adam": 0.02 * STEPS * RATES["adam"]}[optimizer]
-        for variable in plain.variables:
-            values = graph.values()[variable.op.name]
-            np.testing.assert_allclose(values, session.run(variable), rtol=1e-4, atol=tolerance)
-            variable.load(values, session)
+        values = graph.values()
+        for variable, expected in zip(plain.variables, session.run(plain.variables)):
+            np.testing.assert_allclose(values[variable.op.name], expected, rtol=1e-4, atol=tolerance)
+        load(session, {variable: values[variable.op.name] for variable in plain.variables})
         for batch in batches_of_test(DATASET.test, 17):
             expected = session.run(plain.logits, plain.feeds(batch))
             np.testing.assert_allclose(graph.score(batch), expected, rtol=1e-4, atol=1e-5)

@@ -132,8 +132,7 @@ def test_logits_and_gradients_equal_the_padded_oracle(case, graph, histories):
     candidates, labels = random.randint(0, 20, len(histories)), random.randint(0, 2, len(histories))
     batch = flat_batch(histories, candidates, labels)
     # Outside the scale of the golden values the activations are not nearly linear, and a wrong term shows.
-    for variable in graph.variables:
-        variable.load(3 * graph.session.run(variable), graph.session)
+    graph.load({name: 3 * values for name, values in graph.values().items()})
 
     variables = {variable.op.name: tf.cast(variable, tf.float64) for variable in graph.variables}
     logits = oracle.logits(case["name"], variables, case["cate_list"], histories, candidates)
