@@ -55,9 +55,12 @@ def test_a_place_that_can_not_be_written_is_named(din, place, export_format, out
 
 @pytest.fixture
 def small_files():
-    """Files that this process writes have at most 20 kB, as where the disk is full; TensorFlow's, too."""
+    """Files that this process writes have at most 40 kB, as where the disk is full; TensorFlow's, too.
+
+    So has a log that the tests' own output goes to.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
