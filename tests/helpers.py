@@ -27,6 +27,9 @@ from utils.towers import session_config
 from utils.train_loop import train
 
 RATES = {"sgd": 1.0, "adam": 0.001}
+# What is the same code for all models (towers, inference, ranking, export) is tried on these: with attention, without.
+# All models' formulas are in test_models.py and test_any_model.py, and other ways to ask for rows in test_contract.py.
+WITH_AND_WITHOUT_ATTENTION = ("din", "pnn")
 
 
 def golden(name):

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers import Folder, Graph, flat_batch, random_dataset
+from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Folder, Graph, flat_batch, random_dataset
 from tests.oracle import padded, sigmoid
 from tests.test_names import DATASET as NAMED
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
 from utils.commands import export_parser
 from utils.files import ROOT
-from utils.models import model_class, names
+from utils.models import model_class
 from utils.serving import export as exporting
 from utils.tf1 import tf
 
@@ -105,7 +105,7 @@ class Exporter:
             return graph.score(batch), reader.get_tensor("item_b") if has_bias else np.zeros(ITEMS, np.float32)
 
 
-@pytest.fixture(scope="module", params=names())
+@pytest.fixture(scope="module", params=WITH_AND_WITHOUT_ATTENTION)
 def exporter(request, tmp_path_factory):
     return Exporter(tmp_path_factory.mktemp("export"), request.param)
 

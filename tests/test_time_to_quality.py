@@ -213,6 +213,17 @@ def test_a_group_that_is_evaluated_less_often_is_compared_as_far_as_the_referenc
     assert command.error_of_check(runs([60000, 60000], eval_every="150")) is not None
 
 
+def test_the_projects_reference_has_20_seeds_of_each_setting_and_all_reached_their_target():
+    with open(time_to_quality.REFERENCE) as file:
+        entries = json.load(file)["entries"]
+    assert {(entry["dataset"], entry["batch_size"]) for entry in entries} == {
+        (dataset, size) for dataset in ("sample_small", "amazon_beauty") for size in (256, 1024, 4096)}
+    for entry in entries:
+        counts = list(entry["recommendations"].values())
+        assert len(counts) == 20 and entry["mean"] == pytest.approx(np.mean(counts), abs=0.05)
+        assert entry["standard_deviation"] == pytest.approx(np.std(counts, ddof=1), abs=0.05)
+
+
 @pytest.mark.parametrize("counts, fault", [
     (REFERENCE[:4], "the reference has 4 of the 5 seeds that a check needs"),
     (REFERENCE + [None], "of the reference, 1 of 6 seeds did not reach the target"),

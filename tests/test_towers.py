@@ -2,13 +2,12 @@
 import numpy as np
 import pytest
 
-from tests.helpers import Graph, random_dataset
+from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Graph, random_dataset
 from utils import towers
 from utils.batches import test_batches as batches_of_test
 from utils.batches import train_batches
 from utils.engine.optimizers import clipped_update
 from utils.files import UserError
-from utils.models import names
 from utils.tf1 import tf
 
 DATASET = random_dataset()
@@ -52,7 +51,7 @@ class Towers:
                                for batch in batches_of_test(DATASET.test, 7 * self.num_accelerators)])
 
 
-@pytest.fixture(scope="module", params=names())
+@pytest.fixture(scope="module", params=WITH_AND_WITHOUT_ATTENTION)
 def models(request):
     """A model split in each of WAYS: {way: its Towers}."""
     models = {way: Towers(request.param, *way) for way in WAYS}
