@@ -17,7 +17,14 @@ from utils.dataset import Dataset, build_sets, read_dataset
 from utils.files import UserError
 from utils.results import TRAIN_COLUMNS, add_rows, check_folder, read_rows, write_csv
 from utils.runs.outcomes import outcomes_of, read_outcomes, store_outcomes
-from utils.runs.stopping import reaching_point, reason_to_end, step_to_end_at, target_columns, wider_spacing
+from utils.runs.stopping import (
+    advice_on_evaluations,
+    reaching_point,
+    reason_to_end,
+    step_to_end_at,
+    target_columns,
+    wider_spacing,
+)
 from utils.runs.unfinished import begin
 
 VALIDATION = TWO_EPOCHS + ("--selection", "validation", "--optimizer", "adam", "--lr", 0.01)
@@ -233,8 +240,12 @@ def test_what_ends_a_run_is_read_off_its_curve():
 def test_evaluations_are_spaced_so_that_they_take_a_twentieth():
     spacing = wider_spacing(CURVE[2], eval_every=5)  # 2 seconds each, 1.6 a step
     assert 2.0 / (2.0 + 1.6 * spacing) <= 0.05 < 2.0 / (2.0 + 1.6 * (spacing - 5)) and spacing % 5 == 0
-    assert wider_spacing(point(10, 0.7, 20.0, 19.1), 5) is None and wider_spacing(dict(
-        CURVE[2], seconds_without_evaluations=None), 5) is None
+    assert advice_on_evaluations(CURVE[2], 5) == (
+        "20%% of the time to the target; with --eval_every %d they take 5%% or less" % spacing)
+    assert advice_on_evaluations(CURVE[2], 11) == (
+        "20% of the time to the target; they are at the start and the ends of epochs, and can't be fewer")
+    for cheap_or_unknown in (19.1, None):
+        assert advice_on_evaluations(point(10, 0.7, 20.0, cheap_or_unknown), 5) is None
 
 
 # ---- popularity ------------------------------------------------------------------------------------------------------

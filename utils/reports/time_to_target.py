@@ -10,7 +10,7 @@ from utils.reports.markdown import dataset_cell, table
 from utils.reports.names import heading, kinds_of, model_order, one_line, path_label
 from utils.reports.statistics import OLYMPIC_FEWEST, olympic
 from utils.results import TARGET, by_seed, csv_name, read_rows, whole_batch
-from utils.runs.stopping import MAX_EVALUATION_SHARE, wider_spacing
+from utils.runs.stopping import advice_on_evaluations
 
 SECONDS, TRAINING_SECONDS, RECOMMENDATIONS = TARGET[1:]  # columns: with evaluations, without, and how much it took
 MLPERF_RUNS = 10  # of a result, by MLPerf's rules
@@ -72,19 +72,19 @@ class Group:
         return {row["seed"]: int(float(row[RECOMMENDATIONS])) if _has_reached(row) else None for row in self.rows}
 
     def evaluations(self):
-        """(the share of the time to the target that evaluations took, the --eval_every with which it is small enough).
+        """(the share of the time to the target that evaluations took, what stopping.advice_on_evaluations says of it).
 
-        Both are over all runs that reached it; None for the share where no run did, or it is not known, and for
-        --eval_every where nothing needs to change.
+        Both are over all runs that reached it; None for the share where no run did, or it is not known, and for the
+        advice where nothing needs to change.
         """
         rows = [row for row in self.reaching_rows if row[TRAINING_SECONDS] and float(row[SECONDS])]
         if not rows:
             return None, None
-        seconds, training, recommendations = (sum(float(row[column]) for row in rows) for column in (
+        seconds, training, recommendations = (sum(float(row[column]) for row in rows) / len(rows) for column in (
             SECONDS, TRAINING_SECONDS, RECOMMENDATIONS))
         point = {"seconds": seconds, "seconds_without_evaluations": training,
                  "step": recommendations / self.setting.batch_size}
-        return 1 - training / seconds, wider_spacing(point, self.setting.eval_every) if training else None
+        return 1 - training / seconds, advice_on_evaluations(point, self.setting.eval_every) if training else None
 
     def notes(self):
         """What is to be said of the scores, sentences."""
@@ -97,10 +97,9 @@ class Group:
                 failed, count)
         elif count < MLPERF_RUNS:
             yield "%d runs; MLPerf's rules ask for %d" % (count, MLPERF_RUNS)
-        share, spacing = self.evaluations()
-        if spacing:
-            yield "evaluations take %.0f%% of the time to the target; with --eval_every %d they take %.0f%% or less" % (
-                100 * share, spacing, 100 * MAX_EVALUATION_SHARE)
+        _, advice = self.evaluations()
+        if advice:
+            yield "evaluations take " + advice
 
 
 def _has_reached(row):

@@ -11,7 +11,7 @@ from utils.runs.checkpoints import BEST, LATEST, Checkpoints
 from utils.runs.log import log, warn
 from utils.runs.outcomes import store_outcomes
 from utils.runs.steady import FEWEST_STEPS, Durations, report_steady
-from utils.runs.stopping import reaching_point, reason_to_end, step_to_end_at, target_columns, wider_spacing
+from utils.runs.stopping import advice_on_evaluations, reaching_point, reason_to_end, step_to_end_at, target_columns
 from utils.runs.summaries import PROJECTOR_FILES, Summaries, write_projector
 from utils.runs.tracing import empty_traces, operations_table, write_trace
 
@@ -220,10 +220,9 @@ class Recorder:
     def _to_target(self, curve):
         """The columns of results.TARGET; warns where evaluations took too much of the time to the target."""
         arguments, point = self._arguments, reaching_point(curve, self._arguments.target_gauc)
-        spacing = wider_spacing(point, arguments.eval_every) if point else None
-        if spacing:
-            warn("evaluations took %.0f%% of the time to the target; with --eval_every %d they take 5%% or less"
-                 % (100 * (1 - point["seconds_without_evaluations"] / point["seconds"]), spacing))
+        advice = advice_on_evaluations(point, arguments.eval_every) if point else None
+        if advice:
+            warn("evaluations took " + advice)
         return {column: _text(value) for column, value in target_columns(curve, arguments.target_gauc).items()}
 
     def _steady(self, durations):

@@ -44,13 +44,25 @@ def target_columns(curve, target_gauc):
 
 
 def wider_spacing(point, eval_every):
-    """The --eval_every with which evaluations take MAX_EVALUATION_SHARE of the time to `point`; None where they do.
+    """The --eval_every with which evaluations take MAX_EVALUATION_SHARE of the time to `point`.
 
     It is a multiple of `eval_every`, so that a reference of convergence that was evaluated as often still fits.
     """
     training = point["seconds_without_evaluations"]
-    if training is None or point["seconds"] * (1 - MAX_EVALUATION_SHARE) <= training:
-        return None
     seconds_each = (point["seconds"] - training) / (point["step"] / eval_every)
     steps = seconds_each / MAX_EVALUATION_SHARE * (1 - MAX_EVALUATION_SHARE) * point["step"] / training
     return eval_every * math.ceil(steps / eval_every)
+
+
+def advice_on_evaluations(point, eval_every):
+    """What to do where evaluations took more than MAX_EVALUATION_SHARE of the time to `point`; None where they did not.
+
+    A clause, with their share. The start and the end of each epoch are evaluated whatever `eval_every` is.
+    """
+    training = point["seconds_without_evaluations"]
+    if training is None or point["seconds"] * (1 - MAX_EVALUATION_SHARE) <= training:
+        return None
+    return "%.0f%% of the time to the target; %s" % (
+        100 * (1 - training / point["seconds"]), "they are at the start and the ends of epochs, and can't be fewer"
+        if point["step"] < eval_every else "with --eval_every %d they take %.0f%% or less" % (
+            wider_spacing(point, eval_every), 100 * MAX_EVALUATION_SHARE))
