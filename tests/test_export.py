@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Folder, Graph, flat_batch, random_dataset
+from tests.helpers import TRIED_MODELS, Folder, Graph, flat_batch, random_dataset
 from tests.oracle import padded, sigmoid
 from tests.test_names import DATASET as NAMED
 from tests.test_names import written as write_names
@@ -105,7 +105,7 @@ class Exporter:
             return graph.score(batch), reader.get_tensor("item_b") if has_bias else np.zeros(ITEMS, np.float32)
 
 
-@pytest.fixture(scope="module", params=WITH_AND_WITHOUT_ATTENTION)
+@pytest.fixture(scope="module", params=TRIED_MODELS)
 def exporter(request, tmp_path_factory):
     return Exporter(tmp_path_factory.mktemp("export"), request.param)
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.padded import REFERENCES
 from tests import oracle
-from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Folder, Graph, random_dataset
+from tests.helpers import TRIED_MODELS, Folder, Graph, random_dataset
 from utils.batches import draw_ads
 from utils.batches import test_batches as batches_of_test
 from utils.engine import scoring_graph
@@ -53,7 +53,7 @@ def scorer(name, training_graph, num_accelerators, shards):
         yield scoring.Scorer(graph.built, graph.session, DATASET.item_count, devices).score
 
 
-@pytest.mark.parametrize("name", WITH_AND_WITHOUT_ATTENTION)
+@pytest.mark.parametrize("name", TRIED_MODELS)
 def test_scores_equal_the_training_graphs_and_the_oracles_for_any_batch_size(name, monkeypatch):
     with Graph(name, DATASET) as graph:
         graph.load_known_values()

@@ -9,7 +9,7 @@ import pytest
 
 from din import ranking as din_ranking
 from din.model import Model as Din
-from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Folder, Graph, flat_batch, random_dataset, run_script
+from tests.helpers import TRIED_MODELS, Folder, Graph, flat_batch, random_dataset, run_script
 from tests.test_names import written as write_names
 from utils.batches import flat_histories
 from utils.engine.embeddings import Catalogue
@@ -60,7 +60,7 @@ CATALOGUES = {"": DATASET.cate_list, "one category": np.zeros_like(EVERYTHING), 
 
 @pytest.mark.parametrize("gpus", [(), ("Test GPU",)], ids=["CPU", "GPU"])
 @pytest.mark.parametrize("categories", sorted(CATALOGUES))
-@pytest.mark.parametrize("name", WITH_AND_WITHOUT_ATTENTION + ("din_dice",))
+@pytest.mark.parametrize("name", TRIED_MODELS + ["din_dice"])
 def test_a_ranking_equals_brute_force_with_the_plain_graph(name, categories, gpus, small_blocks, monkeypatch, capfd):
     for module in (ranking, din_ranking):
         monkeypatch.setattr(module, "gpu_names", lambda: gpus)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from tests.helpers import WITH_AND_WITHOUT_ATTENTION, Graph, random_dataset
+from tests.helpers import TRIED_MODELS, Graph, random_dataset
 from utils import towers
 from utils.batches import test_batches as batches_of_test
 from utils.batches import train_batches
@@ -51,7 +51,7 @@ class Towers:
                                for batch in batches_of_test(DATASET.test, 7 * self.num_accelerators)])
 
 
-@pytest.fixture(scope="module", params=WITH_AND_WITHOUT_ATTENTION)
+@pytest.fixture(scope="module", params=TRIED_MODELS)
 def models(request):
     """A model split in each of WAYS: {way: its Towers}."""
     models = {way: Towers(request.param, *way) for way in WAYS}

@@ -62,7 +62,9 @@ def advice_on_evaluations(point, eval_every):
     training = point["seconds_without_evaluations"]
     if training is None or point["seconds"] * (1 - MAX_EVALUATION_SHARE) <= training:
         return None
-    return "%.0f%% of the time to the target; %s" % (
-        100 * (1 - training / point["seconds"]), "they are at the start and the ends of epochs, and can't be fewer"
-        if point["step"] < eval_every else "with --eval_every %d they take %.0f%% or less" % (
-            wider_spacing(point, eval_every), 100 * MAX_EVALUATION_SHARE))
+    if point["step"] < eval_every:
+        remedy = "they are at the start and the ends of epochs, and can't be fewer"
+    else:
+        remedy = "with --eval_every %d they take %.0f%% or less" % (
+            wider_spacing(point, eval_every), 100 * MAX_EVALUATION_SHARE)
+    return "%.0f%% of the time to the target; %s" % (100 * (1 - training / point["seconds"]), remedy)
